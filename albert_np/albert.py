@@ -1,0 +1,108 @@
+"""ALBERT without a head: embeddings, encoder, pooler. Composition only."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from albert_np.encoder import (
+    embeddings_backward,
+    embeddings_forward,
+    embeddings_shapes,
+    encoder_backward,
+    encoder_forward,
+    encoder_shapes,
+)
+from albert_np.heads import pooler_backward, pooler_forward, pooler_shapes
+from albert_np.outputs import BaseModelOutputWithPooling
+from albert_np.parameters import prefixed, under
+
+
+class AlbertCache(NamedTuple):
+    embeddings: object
+    encoder: object
+    last_hidden_state: object
+    pooler: object
+
+
+def albert_shapes(config, add_pooling_layer):
+    """The names and shapes of the parameters of `AlbertModel`."""
+    return (
+        prefixed("embeddings", embeddings_shapes(config))
+        | prefixed("encoder", encoder_shapes(config))
+        | (prefixed("pooler", pooler_shapes(config)) if add_pooling_layer else {})
+    )
+
+
+def albert_forward(inputs, parameters, run):
+    """Embeddings, encoder and, where its parameters are there, pooler.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    parameters : dict
+        Of `AlbertModel`.
+    run : Run
+
+    Returns
+    -------
+    outputs : BaseModelOutputWithPooling
+    cache : AlbertCache
+    """
+    x, embeddings_cache = embeddings_forward(
+        inputs, under(parameters, "embeddings"), run.within("embeddings")
+    )
+    x, hidden_states, attentions, encoder_cache = encoder_forward(
+        x, under(parameters, "encoder"), inputs.attention_mask, run.within("encoder")
+    )
+    pooled = pooler_cache = None
+    if pooler := under(parameters, "pooler"):
+        pooled, pooler_cache = pooler_forward(x, pooler, run.within("pooler"))
+    outputs = BaseModelOutputWithPooling(
+        last_hidden_state=x,
+        pooler_output=pooled,
+        hidden_states=tuple(hidden_states) if run.output_hidden_states else None,
+        attentions=tuple(attentions) if run.output_attentions else None,
+    )
+    return outputs, AlbertCache(embeddings_cache, encoder_cache, x, pooler_cache)
+
+
+def albert_backward(gradients, cache, slots, run):
+    """Backward pass of `albert_forward`.
+
+    Parameters
+    ----------
+    gradients : dict
+        Of the outputs, by name: last_hidden_state, pooler_output, hidden_states, attentions; a
+        name that is missing, or is None, stands for zeros.
+    cache : AlbertCache
+    slots : dict
+        Gradients of the parameters of `AlbertModel`, added to in place.
+    run : Run
+
+    Returns
+    -------
+    dinputs_embeds : array, shape (B, S, E)
+    """
+    *dhidden_states, dlast = gradients.get("hidden_states") or [None] * (
+        run.config.num_hidden_layers + 1
+    )
+    dattentions = gradients.get("attentions") or [None] * len(run.schedule)
+    dx = np.zeros_like(cache.last_hidden_state)
+    for gradient in (gradients.get("last_hidden_state"), dlast):
+        if gradient is not None:
+            dx += gradient
+    if gradients.get("pooler_output") is not None:
+        dx += pooler_backward(
+            gradients["pooler_output"], cache.pooler, under(slots, "pooler"), run.within("pooler")
+        )
+    dx = encoder_backward(
+        dx,
+        dhidden_states,
+        dattentions,
+        cache.encoder,
+        under(slots, "encoder"),
+        run.within("encoder"),
+    )
+    return embeddings_backward(
+        dx, cache.embeddings, under(slots, "embeddings"), run.within("embeddings")
+    )

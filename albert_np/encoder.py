@@ -1,0 +1,542 @@
+"""ALBERT from ids to hidden states: embeddings, the layer, and the stack of its repetitions.
+
+Composition only: every computation is a function of the back end or of `albert_np.functions`, and
+each backward pass mirrors its forward pass, bottom to top.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from albert_np.functions import calling
+from albert_np.functions.activations import ACTIVATIONS
+from albert_np.functions.attention import attention_backward, attention_forward
+from albert_np.functions.bias import add_backward, add_forward, bias_backward, bias_forward
+from albert_np.functions.dropout import (
+    EMBEDDINGS_SITE,
+    Dropout,
+    attention_output_site,
+    attention_probabilities_site,
+    dropout_backward,
+    dropout_forward,
+)
+from albert_np.parameters import stacked_query_key_value, under
+
+
+class Run(NamedTuple):
+    """How one call of a model is run: what every part of the composition needs to know.
+
+    `schedule` is the layer schedule; `backend` the functions to use; `seed` draws the dropout
+    masks, or is None for no dropout; with `output_attentions`, attention is the plain pairs, which
+    hold its probabilities; `keep` is whether a backward pass will follow; with `loss_only`, heads
+    may leave out what the loss does not need; `call` runs each function (see `functions.calling`).
+    """
+
+    config: object
+    schedule: tuple
+    backend: object
+    seed: object = None
+    output_attentions: bool = False
+    output_hidden_states: bool = False
+    keep: bool = False
+    loss_only: bool = False
+    call: Callable = calling.call
+
+    def within(self, name):
+        """The same run, for a part of the model whose functions' names start with `name.`."""
+        return self._replace(call=calling.within(self.call, name))
+
+    def dropout(self, probability, site):
+        """The dropout at one site, or None where nothing is to be dropped."""
+        if self.seed is None or probability == 0:
+            return None
+        return Dropout(probability, self.seed, site)
+
+
+class EmbeddingsCache(NamedTuple):
+    word: object
+    token_type: object
+    position: object
+    layer_norm: object
+    dropout: object
+
+
+class LayerCache(NamedTuple):
+    query_key_value: object
+    attention: object
+    attention_dense: object
+    attention_layer_norm: object
+    ffn: object
+    activation: object
+    ffn_output: object
+    full_layer_layer_norm: object
+
+
+class EncoderCache(NamedTuple):
+    embedding_hidden_mapping_in: object
+    layers: list
+
+
+def layer_schedule(config):
+    """Which parameters each repetition of the layer uses.
+
+    Repetitions fall to the groups in equal, consecutive shares; each runs the inner layers of its
+    group in order (section 3.1 of the paper shares all; groups are the general case).
+
+    Parameters
+    ----------
+    config : AlbertConfig
+
+    Returns
+    -------
+    schedule : tuple of (int, int)
+        (group, inner layer) of each repetition, num_hidden_layers × inner_group_num in all.
+    """
+    # Divided in this order as Hugging Face divides: where the groups do not divide the layers,
+    # rounding decides (with 18 layers in 14 groups, layer 9 falls to group 7, or else to 6).
+    layers_per_group = config.num_hidden_layers / config.num_hidden_groups
+    return tuple(
+        (int(layer / layers_per_group), inner)
+        for layer in range(config.num_hidden_layers)
+        for inner in range(config.inner_group_num)
+    )
+
+
+def layer_prefix(group, inner):
+    """Where the parameters of one inner layer of one group lie within the encoder's."""
+    return f"albert_layer_groups.{group}.albert_layers.{inner}"
+
+
+def embeddings_shapes(config):
+    """The names and shapes of the embeddings' parameters."""
+    E = config.embedding_size
+    return {
+        "word_embeddings.weight": (config.vocab_size, E),
+        "position_embeddings.weight": (config.max_position_embeddings, E),
+        "token_type_embeddings.weight": (config.type_vocab_size, E),
+        "LayerNorm.weight": (E,),
+        "LayerNorm.bias": (E,),
+    }
+
+
+def layer_shapes(config):
+    """The names and shapes of one layer's parameters."""
+    H, I = config.hidden_size, config.intermediate_size  # noqa: E741
+    shapes = {"full_layer_layer_norm.weight": (H,), "full_layer_layer_norm.bias": (H,)}
+    for module in ("query", "key", "value", "dense"):
+        shapes[f"attention.{module}.weight"] = (H, H)
+        shapes[f"attention.{module}.bias"] = (H,)
+    return shapes | {
+        "attention.LayerNorm.weight": (H,),
+        "attention.LayerNorm.bias": (H,),
+        "ffn.weight": (I, H),
+        "ffn.bias": (I,),
+        "ffn_output.weight": (H, I),
+        "ffn_output.bias": (H,),
+    }
+
+
+def encoder_shapes(config):
+    """The names and shapes of the encoder's parameters: one set for each layer of each group."""
+    shapes = {
+        "embedding_hidden_mapping_in.weight": (config.hidden_size, config.embedding_size),
+        "embedding_hidden_mapping_in.bias": (config.hidden_size,),
+    }
+    for group in range(config.num_hidden_groups):
+        for inner in range(config.inner_group_num):
+            for name, shape in layer_shapes(config).items():
+                shapes[f"{layer_prefix(group, inner)}.{name}"] = shape
+    return shapes
+
+
+def embeddings_forward(inputs, parameters, run):
+    """Words, token types and positions, summed and normalized (section 3.1: of width E, not H).
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Its input_ids or inputs_embeds, token_type_ids and position_ids are read.
+    parameters : dict
+        Of the embeddings.
+    run : Run
+
+    Returns
+    -------
+    y : array, shape (B, S, E)
+    cache : EmbeddingsCache
+    """
+    config, ops, call = run.config, run.backend, run.call
+    word, word_cache = inputs.inputs_embeds, None
+    if word is None:
+        word, word_cache = call(
+            "word_embeddings",
+            ops.embedding_forward,
+            inputs.input_ids,
+            parameters["word_embeddings.weight"],
+            config.pad_token_id,
+        )
+    token_type, token_type_cache = call(
+        "token_type_embeddings",
+        ops.embedding_forward,
+        inputs.token_type_ids,
+        parameters["token_type_embeddings.weight"],
+    )
+    position, position_cache = call(
+        "position_embeddings",
+        ops.embedding_forward,
+        inputs.position_ids,
+        parameters["position_embeddings.weight"],
+    )
+    x, _ = call("add_token_type", add_forward, word, token_type)
+    x, _ = call("add_position", add_forward, x, position)
+    x, norm_cache = call(
+        "LayerNorm",
+        ops.layer_norm_forward,
+        x,
+        parameters["LayerNorm.weight"],
+        parameters["LayerNorm.bias"],
+        config.layer_norm_eps,
+    )
+    dropout_cache = None
+    if dropout := run.dropout(config.hidden_dropout_prob, EMBEDDINGS_SITE):
+        x, dropout_cache = call("dropout", dropout_forward, x, dropout)
+    return x, EmbeddingsCache(
+        word_cache, token_type_cache, position_cache, norm_cache, dropout_cache
+    )
+
+
+def embeddings_backward(dy, cache, slots, run):
+    """Backward pass of `embeddings_forward`.
+
+    Parameters
+    ----------
+    dy : array, shape (B, S, E)
+    cache : EmbeddingsCache
+    slots : dict
+        Gradients of the embeddings' parameters, added to in place.
+    run : Run
+
+    Returns
+    -------
+    dinputs_embeds : array, shape (B, S, E)
+        With respect to the word embeddings, looked up or given.
+    """
+    ops, call = run.backend, run.call
+    if cache.dropout is not None:
+        dy = call("dropout", dropout_backward, dy, cache.dropout)
+    norm_slots = (slots["LayerNorm.weight"], slots["LayerNorm.bias"])
+    dx, *_ = call("LayerNorm", ops.layer_norm_backward, dy, cache.layer_norm, into=norm_slots)
+    dx, dposition = call("add_position", add_backward, dx, None)
+    dword, dtoken_type = call("add_token_type", add_backward, dx, None)
+    for name, gradient, embedding_cache in (
+        ("position_embeddings", dposition, cache.position),
+        ("token_type_embeddings", dtoken_type, cache.token_type),
+        ("word_embeddings", dword, cache.word),
+    ):
+        if embedding_cache is not None:
+            into = (slots[f"{name}.weight"],)
+            call(name, ops.embedding_backward, gradient, embedding_cache, into=into)
+    return dword
+
+
+def activation_forward(x, bias, run):
+    """The bias of the linear map before, then the configuration's activation.
+
+    Parameters
+    ----------
+    x : array, shape (..., N)
+    bias : array, shape (N,)
+    run : Run
+
+    Returns
+    -------
+    y : array, shape (..., N)
+    cache
+    """
+    if run.config.hidden_act == "gelu_new":
+        return run.call("activation", run.backend.bias_gelu_new_forward, x, bias)
+    forward, _ = ACTIVATIONS[run.config.hidden_act]
+    run = run.within("activation")
+    biased, _ = run.call("bias", bias_forward, x, bias)
+    return run.call(run.config.hidden_act, forward, biased)
+
+
+def activation_backward(dy, cache, into, run):
+    """Backward pass of `activation_forward`.
+
+    Parameters
+    ----------
+    dy : array, shape (..., N)
+    cache
+    into : (array (N,),)
+        The slot that dbias is added to, in place.
+    run : Run
+
+    Returns
+    -------
+    dx : array, shape (..., N)
+    """
+    if run.config.hidden_act == "gelu_new":
+        backward = run.backend.bias_gelu_new_backward
+        dx, _ = run.call("activation", backward, dy, cache, into=into)
+        return dx
+    _, backward = ACTIVATIONS[run.config.hidden_act]
+    run = run.within("activation")
+    dbiased = run.call(run.config.hidden_act, backward, dy, cache)
+    dx, _ = run.call("bias", bias_backward, dbiased, None, into=into)
+    return dx
+
+
+def layer_forward(x, parameters, attention_mask, repetition, run):
+    """One repetition of the layer: self-attention, then the feed-forward network.
+
+        a = layer_norm(x + dropout(attention(x)))          y = layer_norm(a + ffn(a))
+
+    Parameters
+    ----------
+    x : array, shape (B, S, H)
+    parameters : dict
+        Of the layer.
+    attention_mask : bool array, shape (B, S), or None
+    repetition : int
+        Tells the dropouts of the repetitions apart.
+    run : Run
+
+    Returns
+    -------
+    y : array, shape (B, S, H)
+    cache : LayerCache
+    """
+    p, config, ops, call = parameters, run.config, run.backend, run.call
+    eps = config.layer_norm_eps
+    attention_parameters = under(p, "attention")
+
+    query_key_value, query_key_value_cache = call(
+        "attention.query_key_value",
+        ops.linear_forward,
+        x,
+        stacked_query_key_value(attention_parameters, "weight"),
+        stacked_query_key_value(attention_parameters, "bias"),
+    )
+    context, attention_cache = call(
+        "attention.self",
+        attention_forward if run.output_attentions else ops.attention_forward,
+        query_key_value,
+        config.num_attention_heads,
+        attention_mask,
+        run.dropout(config.attention_probs_dropout_prob, attention_probabilities_site(repetition)),
+    )
+    projected, attention_dense_cache = call(
+        "attention.dense", ops.linear_forward, context, p["attention.dense.weight"]
+    )
+    attended, attention_norm_cache = call(
+        "attention.output",
+        ops.bias_dropout_residual_layer_norm_forward,
+        projected,
+        p["attention.dense.bias"],
+        x,
+        p["attention.LayerNorm.weight"],
+        p["attention.LayerNorm.bias"],
+        eps,
+        run.dropout(config.hidden_dropout_prob, attention_output_site(repetition)),
+    )
+
+    inner, ffn_cache = call("ffn", ops.linear_forward, attended, p["ffn.weight"])
+    activated, activation_cache = activation_forward(inner, p["ffn.bias"], run)
+    outer, ffn_output_cache = call(
+        "ffn_output", ops.linear_forward, activated, p["ffn_output.weight"]
+    )
+    y, full_norm_cache = call(
+        "output",
+        ops.bias_dropout_residual_layer_norm_forward,
+        outer,
+        p["ffn_output.bias"],
+        attended,
+        p["full_layer_layer_norm.weight"],
+        p["full_layer_layer_norm.bias"],
+        eps,
+    )
+    return y, LayerCache(
+        query_key_value=query_key_value_cache,
+        attention=attention_cache,
+        attention_dense=attention_dense_cache,
+        attention_layer_norm=attention_norm_cache,
+        ffn=ffn_cache,
+        activation=activation_cache,
+        ffn_output=ffn_output_cache,
+        full_layer_layer_norm=full_norm_cache,
+    )
+
+
+def layer_backward(dy, cache, slots, run, dattentions=None):
+    """Backward pass of `layer_forward`, bottom to top.
+
+    Parameters
+    ----------
+    dy : array, shape (B, S, H)
+    cache : LayerCache
+    slots : dict
+        Gradients of the layer's parameters, added to in place.
+    run : Run
+    dattentions : array, shape (B, A, S, S), optional
+        A gradient that the attention probabilities have from elsewhere; only where the run has
+        `output_attentions`.
+
+    Returns
+    -------
+    dx : array, shape (B, S, H)
+    """
+    ops, call = run.backend, run.call
+    attention_slots = under(slots, "attention")
+
+    norm_slots = ("ffn_output.bias", "full_layer_layer_norm.weight", "full_layer_layer_norm.bias")
+    douter, _, dattended, *_ = call(
+        "output",
+        ops.bias_dropout_residual_layer_norm_backward,
+        dy,
+        cache.full_layer_layer_norm,
+        into=tuple(slots[name] for name in norm_slots),
+    )
+    dactivated, *_ = call(
+        "ffn_output",
+        ops.linear_backward,
+        douter,
+        cache.ffn_output,
+        into=(slots["ffn_output.weight"], None),
+    )
+    dinner = activation_backward(dactivated, cache.activation, (slots["ffn.bias"],), run)
+    dattended_by_ffn, *_ = call(
+        "ffn", ops.linear_backward, dinner, cache.ffn, into=(slots["ffn.weight"], None)
+    )
+    dattended = dattended + dattended_by_ffn
+
+    norm_slots = ("dense.bias", "LayerNorm.weight", "LayerNorm.bias")
+    dprojected, _, dx, *_ = call(
+        "attention.output",
+        ops.bias_dropout_residual_layer_norm_backward,
+        dattended,
+        cache.attention_layer_norm,
+        into=tuple(attention_slots[name] for name in norm_slots),
+    )
+    dcontext, *_ = call(
+        "attention.dense",
+        ops.linear_backward,
+        dprojected,
+        cache.attention_dense,
+        into=(attention_slots["dense.weight"], None),
+    )
+    if run.output_attentions:
+        dquery_key_value = call(
+            "attention.self", attention_backward, dcontext, cache.attention, dattentions
+        )
+    else:
+        dquery_key_value = call("attention.self", ops.attention_backward, dcontext, cache.attention)
+    dx_by_attention, *_ = call(
+        "attention.query_key_value",
+        ops.linear_backward,
+        dquery_key_value,
+        cache.query_key_value,
+        into=(
+            stacked_query_key_value(attention_slots, "weight"),
+            stacked_query_key_value(attention_slots, "bias"),
+        ),
+    )
+    return dx + dx_by_attention
+
+
+def encoder_forward(x, parameters, attention_mask, run):
+    """The embeddings mapped to the hidden size, then every repetition of the layer.
+
+    Parameters
+    ----------
+    x : array, shape (B, S, E)
+    parameters : dict
+        Of the encoder.
+    attention_mask : bool array, shape (B, S), or None
+    run : Run
+        Without its `keep`, nothing of a repetition outlives it.
+
+    Returns
+    -------
+    y : array, shape (B, S, H)
+    hidden_states : list of array, shape (B, S, H)
+        What enters the first layer, and what each of the num_hidden_layers layers makes of it;
+        empty without `run.output_hidden_states`.
+    attentions : list of array, shape (B, A, S, S)
+        Each repetition's probabilities; empty without `run.output_attentions`.
+    cache : EncoderCache
+    """
+    x, mapping_cache = run.call(
+        "embedding_hidden_mapping_in",
+        run.backend.linear_forward,
+        x,
+        parameters["embedding_hidden_mapping_in.weight"],
+        parameters["embedding_hidden_mapping_in.bias"],
+    )
+    hidden_states = [x] if run.output_hidden_states else []
+    attentions, caches = [], []
+    for repetition, (group, inner) in enumerate(run.schedule):
+        x, cache = layer_forward(
+            x,
+            under(parameters, layer_prefix(group, inner)),
+            attention_mask,
+            repetition,
+            run.within(f"layers.{repetition}"),
+        )
+        if run.output_attentions:
+            attentions.append(cache.attention.context.left)
+        if run.keep:
+            caches.append(cache)
+        if run.output_hidden_states and inner == run.config.inner_group_num - 1:
+            hidden_states.append(x)
+    return x, hidden_states, attentions, EncoderCache(mapping_cache, caches)
+
+
+def encoder_backward(dy, dhidden_states, dattentions, cache, slots, run):
+    """Backward pass of `encoder_forward`: the repetitions in reverse.
+
+    The gradient of a shared parameter is the sum of what each repetition that uses it contributes:
+
+        dW = Σ_repetitions dW_repetition
+
+    and this is where it is summed: each repetition adds to the slots of its layer's parameters.
+
+    Parameters
+    ----------
+    dy : array, shape (B, S, H)
+    dhidden_states : list of (array, shape (B, S, H), or None)
+        Gradients that the hidden states, but for the last, which is y, have from elsewhere.
+    dattentions : list of (array, shape (B, A, S, S), or None)
+        Gradients that each repetition's probabilities have from elsewhere.
+    cache : EncoderCache
+    slots : dict
+        Gradients of the encoder's parameters, added to in place.
+    run : Run
+
+    Returns
+    -------
+    dx : array, shape (B, S, E)
+    """
+    dx = dy
+    for repetition in reversed(range(len(run.schedule))):
+        group, inner = run.schedule[repetition]
+        dx = layer_backward(
+            dx,
+            cache.layers[repetition],
+            under(slots, layer_prefix(group, inner)),
+            run.within(f"layers.{repetition}"),
+            dattentions[repetition],
+        )
+        dhidden = dhidden_states[repetition // run.config.inner_group_num]
+        if inner == 0 and dhidden is not None:
+            dx = dx + dhidden
+    dx, *_ = run.call(
+        "embedding_hidden_mapping_in",
+        run.backend.linear_backward,
+        dx,
+        cache.embedding_hidden_mapping_in,
+        into=(
+            slots["embedding_hidden_mapping_in.weight"],
+            slots["embedding_hidden_mapping_in.bias"],
+        ),
+    )
+    return dx

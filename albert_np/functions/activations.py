@@ -1,0 +1,241 @@
+"""Activations, element by element: gelu_new, gelu, relu, silu, and the pooler's tanh.
+
+Each `cache` is what the derivative is a function of: x, or y where y says it more simply.
+"""
+
+import math
+
+import numpy as np
+from scipy.special import ndtr
+
+CUBIC = 0.044715
+TWICE_SLOPE = 2 * math.sqrt(2 / math.pi)
+# gelu_new is x, or 0, to the last bit outside ±FLAT in every dtype: exp(−2u) has underflowed.
+FLAT = 40.0
+
+
+def _sigmoid(x):
+    """1 / (1 + exp(−x)); where exp overflows, 1/∞ = 0 is the right answer."""
+    with np.errstate(over="ignore"):
+        y = np.exp(-x)
+    y += 1
+    return np.divide(1, y, out=y)
+
+
+def gelu_new_forward(x):
+    """The tanh approximation of gelu (Hendrycks, Gimpel 2016), ALBERT's default activation.
+
+        y = ½ x (1 + tanh u) = x σ(2u),   u = √(2/π) (x + 0.044715 x³)
+
+    The two forms are the same function; the second keeps its digits for x far below 0, where
+    1 + tanh u cancels.
+
+    Parameters
+    ----------
+    x : array, shape (...)
+
+    Returns
+    -------
+    y : array, shape (...)
+    cache : array, shape (...)
+        x.
+    """
+    with np.errstate(over="ignore"):  # u, then exp(−2u): both limits are right at infinity
+        minus_2u = x * x
+        minus_2u *= -TWICE_SLOPE * CUBIC
+        minus_2u -= TWICE_SLOPE
+        minus_2u *= x
+        y = np.exp(minus_2u, out=minus_2u)
+    y += 1
+    return np.divide(x, y, out=y), x
+
+
+def gelu_new_backward(dy, cache):
+    """Backward pass of `gelu_new_forward`.
+
+        s = σ(2u)          dx = dy ∘ (s + x s (1 − s) 2u′),   2u′ = 2 √(2/π) (1 + 3·0.044715 x²)
+
+    The key step: σ′ = σ (1 − σ).
+
+    Parameters
+    ----------
+    dy : array, shape (...)
+    cache : array, shape (...)
+        x.
+
+    Returns
+    -------
+    dx : array, shape (...)
+    """
+    x = np.clip(cache, -FLAT, FLAT)
+    x_squared = x * x
+    slope = _sigmoid(TWICE_SLOPE * x * (1 + CUBIC * x_squared))
+    x_squared *= 3 * CUBIC
+    x_squared += 1
+    x_squared *= x
+    x_squared *= TWICE_SLOPE
+    x_squared *= 1 - slope
+    x_squared += 1
+    slope *= x_squared
+    slope *= dy
+    return slope
+
+
+def gelu_forward(x):
+    """The Gaussian error linear unit (Hendrycks, Gimpel 2016).
+
+        y = x Φ(x),   Φ the standard normal distribution function
+
+    Parameters
+    ----------
+    x : array, shape (...)
+
+    Returns
+    -------
+    y : array, shape (...)
+    cache : array, shape (...)
+        x.
+    """
+    return x * ndtr(x), x
+
+
+def gelu_backward(dy, cache):
+    """Backward pass of `gelu_forward`.
+
+        dx = dy ∘ (Φ(x) + x φ(x)),   φ(x) = exp(−x²/2) / √(2π)
+
+    Parameters
+    ----------
+    dy : array, shape (...)
+    cache : array, shape (...)
+        x.
+
+    Returns
+    -------
+    dx : array, shape (...)
+    """
+    x = cache
+    with np.errstate(over="ignore"):
+        density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    return dy * (ndtr(x) + x * density)
+
+
+def relu_forward(x):
+    """The rectified linear unit.
+
+        y = x where x > 0, else 0
+
+    Parameters
+    ----------
+    x : array, shape (...)
+
+    Returns
+    -------
+    y : array, shape (...)
+    cache : array, shape (...)
+        y.
+    """
+    y = np.where(x.real > 0, x, 0)
+    return y, y
+
+
+def relu_backward(dy, cache):
+    """Backward pass of `relu_forward`, with derivative 0 at 0.
+
+        dx = dy where y > 0, else 0
+
+    Parameters
+    ----------
+    dy : array, shape (...)
+    cache : array, shape (...)
+        y.
+
+    Returns
+    -------
+    dx : array, shape (...)
+    """
+    return dy * (cache > 0)
+
+
+def silu_forward(x):
+    """The sigmoid-weighted linear unit.
+
+        y = x σ(x)
+
+    Parameters
+    ----------
+    x : array, shape (...)
+
+    Returns
+    -------
+    y : array, shape (...)
+    cache : array, shape (...)
+        x.
+    """
+    return x * _sigmoid(x), x
+
+
+def silu_backward(dy, cache):
+    """Backward pass of `silu_forward`.
+
+        s = σ(x)          dx = dy ∘ s ∘ (1 + x (1 − s))
+
+    Parameters
+    ----------
+    dy : array, shape (...)
+    cache : array, shape (...)
+        x.
+
+    Returns
+    -------
+    dx : array, shape (...)
+    """
+    x = cache
+    s = _sigmoid(x)
+    return dy * s * (1 + x * (1 - s))
+
+
+def tanh_forward(x):
+    """The hyperbolic tangent, the pooler's activation.
+
+        y = tanh x
+
+    Parameters
+    ----------
+    x : array, shape (...)
+
+    Returns
+    -------
+    y : array, shape (...)
+    cache : array, shape (...)
+        y.
+    """
+    y = np.tanh(x)
+    return y, y
+
+
+def tanh_backward(dy, cache):
+    """Backward pass of `tanh_forward`.
+
+        dx = dy ∘ (1 − y²)
+
+    Parameters
+    ----------
+    dy : array, shape (...)
+    cache : array, shape (...)
+        y.
+
+    Returns
+    -------
+    dx : array, shape (...)
+    """
+    y = cache
+    return dy * (1 - y) * (1 + y)
+
+
+ACTIVATIONS = {
+    "gelu_new": (gelu_new_forward, gelu_new_backward),
+    "gelu": (gelu_forward, gelu_backward),
+    "relu": (relu_forward, relu_backward),
+    "silu": (silu_forward, silu_backward),
+}

@@ -1,0 +1,110 @@
+"""Parameters: one flat dictionary, name → array, with the names of Hugging Face's state_dict."""
+
+import numpy as np
+
+QUERY_KEY_VALUE = ("query", "key", "value")
+
+
+def allocate(shapes, dtype):
+    """Zeros for every parameter, query, key and value lying end to end.
+
+    Parameters
+    ----------
+    shapes : dict of str to tuple of int
+    dtype : str or dtype
+
+    Returns
+    -------
+    parameters : dict of str to array
+        `….query.weight`, `….key.weight` and `….value.weight` are views of one (3H, H) array, in
+        this order, and their biases of one (3H,) array.
+    """
+    parameters = {}
+    for name, shape in shapes.items():
+        path, _, kind = name.rpartition(".")
+        module, _, last = path.rpartition(".")
+        if last == "query":
+            stacked = np.zeros((3 * shape[0], *shape[1:]), dtype)
+            for part, third in zip(QUERY_KEY_VALUE, np.split(stacked, 3), strict=True):
+                parameters[f"{module}.{part}.{kind}"] = third
+        elif name not in parameters:
+            parameters[name] = np.zeros(shape, dtype)
+    return {name: parameters[name] for name in shapes}
+
+
+def zeros_like(parameters):
+    """Zeros of the shapes and dtypes of `parameters`, laid out by `allocate`."""
+    dtype = np.result_type(*parameters.values())
+    return allocate({name: array.shape for name, array in parameters.items()}, dtype)
+
+
+def prefixed(prefix, shapes):
+    """The same shapes, under names that start with `prefix.`."""
+    return {f"{prefix}.{name}": shape for name, shape in shapes.items()}
+
+
+def under(parameters, prefix):
+    """The parameters whose names start with `prefix.`, by the rest of their names.
+
+    The arrays are the same arrays, not copies.
+    """
+    start = f"{prefix}."
+    return {
+        name[len(start) :]: array for name, array in parameters.items() if name.startswith(start)
+    }
+
+
+def stacked_query_key_value(parameters, kind):
+    """The three projections' weights (or biases) as one array, so that one multiply serves them.
+
+    Parameters
+    ----------
+    parameters : dict
+        Of one attention module: `query.weight`, `key.weight`, …
+    kind : {"weight", "bias"}
+
+    Returns
+    -------
+    array, shape (3H, H) or (3H,)
+        The array that the three are views of; a copy only if one of them was replaced since
+        `allocate` laid them out.
+    """
+    parts = [parameters[f"{part}.{kind}"] for part in QUERY_KEY_VALUE]
+    base = parts[0].base
+    if base is not None and base.shape[0] == 3 * parts[0].shape[0]:
+        thirds = np.split(base, 3)
+        if all(_same_memory(part, third) for part, third in zip(parts, thirds, strict=True)):
+            return base
+    return np.concatenate(parts)
+
+
+def _same_memory(a, b):
+    """Whether two arrays are the same view of the same memory."""
+    interface_a, interface_b = a.__array_interface__, b.__array_interface__
+    return all(
+        interface_a[key] == interface_b[key] for key in ("data", "shape", "strides", "typestr")
+    )
+
+
+def initialize(parameters, config, seed):
+    """Fill parameters in place, as Hugging Face initializes ALBERT.
+
+    Weights are normal with mean 0 and standard deviation `initializer_range`; biases and the word
+    embedding's padding row are 0; layer norm's weights are 1.
+
+    Parameters
+    ----------
+    parameters : dict of str to array
+    config : AlbertConfig
+    seed : int
+    """
+    generator = np.random.default_rng(seed)
+    for name, array in parameters.items():
+        if name.endswith("bias"):
+            array[...] = 0
+        elif name.lower().endswith("norm.weight"):
+            array[...] = 1
+        else:
+            array[...] = generator.normal(0, config.initializer_range, array.shape)
+        if name.endswith("word_embeddings.weight") and config.pad_token_id is not None:
+            array[config.pad_token_id] = 0
