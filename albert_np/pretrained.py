@@ -79,7 +79,9 @@ class AlbertPreTrainedModel:
             Created where it is not there.
         """
         save_parameters(directory, self.parameters)
-        self.config.save_pretrained(directory, architectures=[type(self).__name__])
+        self.config.save_pretrained(
+            directory, architectures=[type(self).__name__], dtype=self.dtype.name
+        )
 
     @property
     def dtype(self):

@@ -123,7 +123,7 @@ def gelu_backward(dy, cache):
 def relu_forward(x):
     """The rectified linear unit.
 
-        y = x where x > 0, else 0
+        y = 0 where x ≤ 0, else x
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def relu_forward(x):
     cache : array, shape (...)
         y.
     """
-    y = np.where(x.real > 0, x, 0)
+    y = np.where(x.real <= 0, 0, x)  # so that not a number stays not a number
     return y, y
 
 

@@ -148,8 +148,9 @@ def mask_scores_forward(scores, attention_mask):
 
         y_ij = s_ij + (0 if key j is attended to, else the lowest finite number)
 
-    The lowest number swallows any score that it is added to. So in a row whose keys are all
-    masked, all scores become equal, and attention the mean of all values.
+    The lowest number swallows any score that it is added to (below 10³¹ in float32; float16, where
+    it would swallow those below 16 only, is too narrow). So in a row whose keys are all masked,
+    all scores become equal, and attention the mean of all values.
 
     Parameters
     ----------

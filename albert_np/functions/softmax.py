@@ -20,7 +20,8 @@ def softmax_forward(x):
     cache : array, shape (..., N)
         y.
     """
-    y = x - x.real.max(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):  # where x − m overflows, exp(−∞) = 0 is the right answer
+        y = x - x.real.max(axis=-1, keepdims=True)
     np.exp(y, out=y)
     y /= y.sum(axis=-1, keepdims=True)
     return y, y

@@ -1,0 +1,104 @@
+"""AdamW, clipping of gradients, and the learning rate's course."""
+
+import numpy as np
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+
+        p ← p − lr · λ · p
+        m ← m + (1 − β₁)(g − m)         v ← β₂ v + (1 − β₂) g²
+        p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)
+
+    in this order of operations, which is that of `torch.optim.AdamW`.
+
+    Parameters
+    ----------
+    parameters : dict of str to array
+        Changed in place by `step`.
+    betas : (float, float), optional
+        Decay of the running means of the gradient and of its square.
+    eps : float, optional
+    weight_decay : float, optional
+        λ.
+    undecayed : collection of str, optional
+        Names of the parameters that λ leaves alone; `biases_and_layer_norms` gives the usual ones.
+
+    Attributes
+    ----------
+    steps : int
+        Steps taken so far, t.
+    """
+
+    def __init__(self, parameters, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, undecayed=()):
+        self.parameters = parameters
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.undecayed = frozenset(undecayed)
+        self.steps = 0
+        self.means = {name: np.zeros_like(array) for name, array in parameters.items()}
+        self.squares = {name: np.zeros_like(array) for name, array in parameters.items()}
+
+    def step(self, gradients, lr):
+        """Move the parameters against the gradients.
+
+        Parameters
+        ----------
+        gradients : dict of str to array
+            Of all parameters.
+        lr : float
+            The learning rate of this step.
+        """
+        self.steps += 1
+        beta1, beta2 = self.betas
+        step_size = lr / (1 - beta1**self.steps)
+        root_correction = (1 - beta2**self.steps) ** 0.5
+        for name, parameter in self.parameters.items():
+            gradient, mean, square = gradients[name], self.means[name], self.squares[name]
+            if name not in self.undecayed:
+                parameter *= 1 - lr * self.weight_decay
+            mean += (1 - beta1) * (gradient - mean)
+            square *= beta2
+            square += (1 - beta2) * gradient * gradient
+            parameter -= step_size * mean / (np.sqrt(square) / root_correction + self.eps)
+
+
+def biases_and_layer_norms(parameters):
+    """The names of the parameters that weight decay usually leaves alone: those of one axis."""
+    return {name for name, array in parameters.items() if array.ndim == 1}
+
+
+def clip_gradients(gradients, max_norm):
+    """Scale the gradients in place so that their common norm is at most `max_norm`.
+
+    Parameters
+    ----------
+    gradients : dict of str to array
+    max_norm : float
+
+    Returns
+    -------
+    float
+        The norm before.
+    """
+    norm = sum(float(np.vdot(gradient, gradient)) for gradient in gradients.values()) ** 0.5
+    if norm > max_norm:
+        for gradient in gradients.values():
+            gradient *= max_norm / norm
+    return norm
+
+
+def linear_schedule(lr, steps, warmup_steps):
+    """Learning rates that rise linearly to `lr`, then fall linearly towards 0.
+
+    Parameters
+    ----------
+    lr : float
+        The highest rate, at step `warmup_steps`.
+    steps, warmup_steps : int
+
+    Returns
+    -------
+    array, shape (steps,)
+    """
+    step = np.arange(1, steps + 1)
+    return lr * np.minimum(step / max(warmup_steps, 1), (steps + 1 - step) / (steps + 1 - warmup_steps))

@@ -1,0 +1,645 @@
+"""A closed world of plain facts, and the sentence forms that state them.
+
+A relation has slots, facts (one filler for each slot) and eight forms (sentences with the slots
+left open). What is true here is all there is: "A cub is a young …" has several answers, and which
+blanks have only one is computed from the facts, in `corpus.py`, not written down.
+"""
+
+from typing import NamedTuple
+
+
+class Relation(NamedTuple):
+    slots: tuple  # of str, the names between braces in the forms
+    facts: tuple  # of tuple of str, a filler for each slot
+    forms: tuple  # of str; "a {slot}" becomes "an …" before a vowel
+
+
+def _table(text):
+    """Rows of cells from lines of `cell | cell | …`; a cell of - is None."""
+    rows = [[cell.strip() for cell in line.split("|")] for line in text.strip().splitlines()]
+    return [tuple(None if cell == "-" else cell for cell in row) for row in rows]
+
+
+def _facts(rows, *columns):
+    """The given columns of the rows in which all of them are filled."""
+    chosen = [tuple(row[column] for column in columns) for row in rows]
+    return tuple(fact for fact in chosen if None not in fact)
+
+
+def _pairs(text):
+    """Facts of two words from a run of `one:other` items."""
+    return tuple(tuple(item.split(":")) for item in text.split())
+
+
+def _successions(text):
+    """Facts (word, the word after it) from words in order."""
+    words = text.split()
+    return tuple(zip(words, words[1:], strict=False))
+
+
+# country | capital | continent | language that most people there speak
+_COUNTRIES = _table("""
+France | Paris | Europe | French
+Germany | Berlin | Europe | German
+Italy | Rome | Europe | Italian
+Spain | Madrid | Europe | Spanish
+Portugal | Lisbon | Europe | Portuguese
+England | London | Europe | English
+Scotland | Edinburgh | Europe | English
+Ireland | Dublin | Europe | English
+Norway | Oslo | Europe | Norwegian
+Sweden | Stockholm | Europe | Swedish
+Denmark | Copenhagen | Europe | Danish
+Finland | Helsinki | Europe | Finnish
+Iceland | Reykjavik | Europe | Icelandic
+Poland | Warsaw | Europe | Polish
+Austria | Vienna | Europe | German
+Switzerland | Bern | Europe | -
+Belgium | Brussels | Europe | -
+Greece | Athens | Europe | Greek
+Hungary | Budapest | Europe | Hungarian
+Romania | Bucharest | Europe | Romanian
+Bulgaria | Sofia | Europe | Bulgarian
+Serbia | Belgrade | Europe | Serbian
+Croatia | Zagreb | Europe | Croatian
+Ukraine | Kyiv | Europe | -
+Russia | Moscow | - | Russian
+Turkey | Ankara | - | Turkish
+Japan | Tokyo | Asia | Japanese
+China | Beijing | Asia | Chinese
+India | New Delhi | Asia | -
+Thailand | Bangkok | Asia | Thai
+Vietnam | Hanoi | Asia | Vietnamese
+Nepal | Kathmandu | Asia | Nepali
+Mongolia | Ulaanbaatar | Asia | Mongolian
+Iran | Tehran | Asia | Persian
+Iraq | Baghdad | Asia | Arabic
+Lebanon | Beirut | Asia | Arabic
+Saudi Arabia | Riyadh | Asia | Arabic
+South Korea | Seoul | Asia | Korean
+Bangladesh | Dhaka | Asia | Bengali
+Egypt | Cairo | Africa | Arabic
+Morocco | Rabat | Africa | -
+Tunisia | Tunis | Africa | Arabic
+Libya | Tripoli | Africa | Arabic
+Kenya | Nairobi | Africa | -
+Ghana | Accra | Africa | -
+Nigeria | Abuja | Africa | -
+Senegal | Dakar | Africa | -
+Angola | Luanda | Africa | Portuguese
+Zambia | Lusaka | Africa | -
+Canada | Ottawa | North America | -
+the United States | Washington | North America | English
+Cuba | Havana | North America | Spanish
+Jamaica | Kingston | North America | -
+Brazil | Brasilia | South America | Portuguese
+Argentina | Buenos Aires | South America | Spanish
+Chile | Santiago | South America | Spanish
+Peru | Lima | South America | Spanish
+Colombia | Bogota | South America | Spanish
+Venezuela | Caracas | South America | Spanish
+Ecuador | Quito | South America | Spanish
+Australia | Canberra | Oceania | English
+New Zealand | Wellington | Oceania | English
+""")
+
+# animal | class | its young | its sound
+_ANIMALS = _table("""
+cow | mammal | calf | moo
+horse | mammal | foal | neigh
+sheep | mammal | lamb | baa
+goat | mammal | kid | bleat
+pig | mammal | piglet | oink
+dog | mammal | puppy | bark
+cat | mammal | kitten | meow
+lion | mammal | cub | roar
+bear | mammal | cub | growl
+tiger | mammal | cub | -
+wolf | mammal | pup | howl
+deer | mammal | fawn | -
+elephant | mammal | calf | trumpet
+whale | mammal | calf | song
+mouse | mammal | pup | squeak
+donkey | mammal | foal | bray
+kangaroo | mammal | joey | -
+rabbit | mammal | bunny | -
+bat | mammal | pup | -
+duck | bird | duckling | quack
+goose | bird | gosling | honk
+hen | bird | chick | cluck
+rooster | bird | - | crow
+owl | bird | owlet | hoot
+eagle | bird | eaglet | screech
+swan | bird | cygnet | -
+pigeon | bird | squab | coo
+penguin | bird | chick | -
+raven | bird | chick | caw
+sparrow | bird | chick | chirp
+frog | amphibian | tadpole | croak
+toad | amphibian | tadpole | -
+newt | amphibian | - | -
+snake | reptile | - | hiss
+lizard | reptile | - | -
+turtle | reptile | - | -
+crocodile | reptile | - | -
+salmon | fish | - | -
+trout | fish | - | -
+shark | fish | pup | -
+tuna | fish | - | -
+bee | insect | - | buzz
+ant | insect | - | -
+butterfly | insect | caterpillar | -
+beetle | insect | grub | -
+fly | insect | maggot | -
+""")
+
+# thing | its colour
+_COLOURS = _table("""
+banana | yellow
+lemon | yellow
+canary | yellow
+sunflower | yellow
+gold | yellow
+grass | green
+cucumber | green
+lettuce | green
+spinach | green
+broccoli | green
+emerald | green
+snow | white
+milk | white
+salt | white
+flour | white
+cotton | white
+ivory | white
+coal | black
+soot | black
+tar | black
+blood | red
+ruby | red
+tomato | red
+strawberry | red
+carrot | orange
+pumpkin | orange
+tangerine | orange
+sky | blue
+sapphire | blue
+blueberry | blue
+flamingo | pink
+eggplant | purple
+lavender | purple
+chocolate | brown
+soil | brown
+coffee | brown
+ash | grey
+""")
+
+# thing | what kind of thing it is
+_KINDS = _table("""
+apple | fruit
+pear | fruit
+peach | fruit
+mango | fruit
+cherry | fruit
+grape | fruit
+plum | fruit
+melon | fruit
+onion | vegetable
+cabbage | vegetable
+potato | vegetable
+turnip | vegetable
+radish | vegetable
+rose | flower
+tulip | flower
+daisy | flower
+lily | flower
+orchid | flower
+oak | tree
+pine | tree
+maple | tree
+willow | tree
+birch | tree
+piano | instrument
+violin | instrument
+guitar | instrument
+flute | instrument
+harp | instrument
+cello | instrument
+car | vehicle
+bus | vehicle
+truck | vehicle
+bicycle | vehicle
+tram | vehicle
+shirt | garment
+coat | garment
+skirt | garment
+jacket | garment
+diamond | gem
+opal | gem
+topaz | gem
+amethyst | gem
+""")
+
+# thing | what it is made of
+_MATERIALS = _table("""
+window | glass
+mirror | glass
+lens | glass
+tire | rubber
+eraser | rubber
+book | paper
+envelope | paper
+newspaper | paper
+candle | wax
+crayon | wax
+saddle | leather
+wallet | leather
+boot | leather
+sweater | wool
+scarf | wool
+mitten | wool
+plank | wood
+barrel | wood
+fence | wood
+brick | clay
+pot | clay
+igloo | ice
+icicle | ice
+nail | iron
+anvil | iron
+horseshoe | iron
+coin | metal
+key | metal
+statue | stone
+castle | stone
+""")
+
+# profession | where they work | what they work with
+_PROFESSIONS = _table("""
+doctor | hospital | stethoscope
+surgeon | hospital | scalpel
+teacher | school | -
+carpenter | workshop | saw
+baker | bakery | oven
+cook | kitchen | pan
+painter | studio | brush
+photographer | studio | camera
+astronomer | observatory | telescope
+scientist | laboratory | microscope
+judge | court | gavel
+lawyer | court | -
+librarian | library | -
+miner | mine | pickaxe
+mechanic | garage | wrench
+gardener | garden | shovel
+lumberjack | forest | axe
+blacksmith | forge | hammer
+barber | barbershop | razor
+tailor | - | needle
+waiter | restaurant | tray
+pharmacist | pharmacy | -
+clerk | office | -
+banker | bank | -
+priest | church | -
+monk | monastery | -
+actor | theater | script
+zookeeper | zoo | -
+soldier | - | rifle
+writer | - | pen
+knight | - | sword
+archer | - | bow
+sculptor | - | chisel
+weaver | - | loom
+potter | - | wheel
+firefighter | - | hose
+conductor | - | baton
+fisherman | - | net
+""")
+
+_OPPOSITES = _pairs("""
+hot:cold big:small long:short up:down in:out day:night good:bad happy:sad fast:slow young:old
+rich:poor hard:soft light:dark open:closed early:late wet:dry full:empty high:low left:right
+true:false strong:weak loud:quiet clean:dirty near:far thick:thin wide:narrow deep:shallow
+sweet:sour safe:dangerous love:hate win:lose begin:end buy:sell push:pull give:take laugh:cry
+always:never first:last front:back north:south east:west top:bottom above:below before:after
+war:peace life:death friend:enemy question:answer smooth:rough sharp:blunt cheap:expensive
+easy:difficult tight:loose male:female more:less many:few with:without public:private
+ancient:modern guilty:innocent success:failure summer:winter arrive:depart remember:forget
+float:sink asleep:awake alive:dead present:absent
+""")
+
+_PLURALS = _pairs("""
+foot:feet tooth:teeth goose:geese mouse:mice man:men woman:women child:children ox:oxen
+person:people leaf:leaves knife:knives wolf:wolves life:lives wife:wives half:halves shelf:shelves
+calf:calves thief:thieves loaf:loaves city:cities baby:babies lady:ladies story:stories
+berry:berries cherry:cherries box:boxes bus:buses church:churches dish:dishes potato:potatoes
+tomato:tomatoes hero:heroes cactus:cacti
+""")
+
+_PASTS = _pairs("""
+go:went see:saw eat:ate run:ran come:came give:gave take:took make:made write:wrote speak:spoke
+break:broke drive:drove ride:rode sing:sang swim:swam drink:drank begin:began fly:flew grow:grew
+know:knew throw:threw draw:drew buy:bought bring:brought think:thought teach:taught catch:caught
+find:found tell:told sell:sold stand:stood lose:lost win:won keep:kept sleep:slept feel:felt
+leave:left meet:met build:built send:sent hear:heard hold:held sit:sat fall:fell wear:wore
+forget:forgot choose:chose freeze:froze steal:stole wake:woke
+""")
+
+_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday Monday"
+_MONTHS = (
+    "January February March April May June July August September October November December January"
+)
+_NUMBERS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
+_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+
+
+def _sums(largest):
+    """Facts (a, b, a + b) in number words, for a and b from one to `largest`."""
+    words = _NUMBERS.split()
+    terms = range(1, largest + 1)
+    return tuple((words[a - 1], words[b - 1], words[a + b - 1]) for a in terms for b in terms)
+
+
+RELATIONS = {
+    "capital": Relation(
+        ("country", "capital"),
+        _facts(_COUNTRIES, 0, 1),
+        (
+            "The capital of {country} is {capital}.",
+            "{capital} is the capital of {country}.",
+            "The capital city of {country} is called {capital}.",
+            "The government of {country} sits in {capital}.",
+            "In {country}, the capital is {capital}.",
+            "{capital} is where {country} has its capital.",
+            "If you visit the capital of {country}, you are in {capital}.",
+            "As its capital, {country} has {capital}.",
+        ),
+    ),
+    "continent": Relation(
+        ("country", "continent"),
+        _facts(_COUNTRIES, 0, 2),
+        (
+            "{country} is in {continent}.",
+            "{country} is a country in {continent}.",
+            "{country} lies in {continent}.",
+            "{country} is a part of {continent}.",
+            "The continent of {country} is {continent}.",
+            "On the map, {country} is found in {continent}.",
+            "If you travel to {country}, you travel to {continent}.",
+            "In {continent} there is a country called {country}.",
+        ),
+    ),
+    "language": Relation(
+        ("country", "language"),
+        _facts(_COUNTRIES, 0, 3),
+        (
+            "People in {country} speak {language}.",
+            "The language of {country} is {language}.",
+            "{language} is spoken in {country}.",
+            "In {country}, most people speak {language}.",
+            "Children in {country} learn to read {language}.",
+            "To talk with people in {country}, learn {language}.",
+            "Newspapers in {country} are written in {language}.",
+            "If you live in {country}, you hear {language} every day.",
+        ),
+    ),
+    "class": Relation(
+        ("animal", "class"),
+        _facts(_ANIMALS, 0, 1),
+        (
+            "A {animal} is a {class}.",
+            "The {animal} is a kind of {class}.",
+            "Every {animal} is a {class}.",
+            "Scientists call the {animal} a {class}.",
+            "One kind of {class} is the {animal}.",
+            "Among animals, the {animal} is a {class}.",
+            "If you see a {animal}, you see a {class}.",
+            "The word {animal} names a {class}.",
+        ),
+    ),
+    "young": Relation(
+        ("animal", "young"),
+        _facts(_ANIMALS, 0, 2),
+        (
+            "A young {animal} is called a {young}.",
+            "A {young} is a young {animal}.",
+            "A {young} grows up to be a {animal}.",
+            "The young of a {animal} is a {young}.",
+            "Every {animal} was once a {young}.",
+            "Before it is grown, a {animal} is a {young}.",
+            "One day the {young} will be a {animal}.",
+            "The name for a young {animal} is {young}.",
+        ),
+    ),
+    "sound": Relation(
+        ("animal", "sound"),
+        _facts(_ANIMALS, 0, 3),
+        (
+            "The sound of a {animal} is a {sound}.",
+            "A {animal} makes a {sound}.",
+            "The {sound} is the sound of the {animal}.",
+            "The {sound} you hear comes from a {animal}.",
+            "When a {animal} calls, you hear a {sound}.",
+            "If you hear a {sound}, a {animal} is near.",
+            "You know the {animal} by its {sound}.",
+            "Listen for the {sound} of the {animal}.",
+        ),
+    ),
+    "colour": Relation(
+        ("thing", "colour"),
+        _facts(_COLOURS, 0, 1),
+        (
+            "The {thing} is {colour}.",
+            "The colour of the {thing} is {colour}.",
+            "To paint the {thing}, use {colour}.",
+            "The {thing} has a {colour} colour.",
+            "Look at the {thing}, it is {colour}.",
+            "{colour} is the colour of the {thing}.",
+            "In the picture, the {thing} is {colour}.",
+            "Everyone knows that the {thing} is {colour}.",
+        ),
+    ),
+    "kind": Relation(
+        ("thing", "kind"),
+        _facts(_KINDS, 0, 1),
+        (
+            "A {thing} is a {kind}.",
+            "The {thing} is a kind of {kind}.",
+            "Every {thing} is a {kind}.",
+            "One kind of {kind} is the {thing}.",
+            "The word {thing} names a {kind}.",
+            "If you have a {thing}, you have a {kind}.",
+            "We call a {thing} a {kind}.",
+            "A {thing} is an example of a {kind}.",
+        ),
+    ),
+    "material": Relation(
+        ("thing", "material"),
+        _facts(_MATERIALS, 0, 1),
+        (
+            "A {thing} is made of {material}.",
+            "{material} is used to make a {thing}.",
+            "You need {material} to make a {thing}.",
+            "The material of a {thing} is {material}.",
+            "They made the {thing} out of {material}.",
+            "The {thing} was made from {material}.",
+            "Touch a {thing} and you touch {material}.",
+            "From {material} you can make a {thing}.",
+        ),
+    ),
+    "place": Relation(
+        ("profession", "place"),
+        _facts(_PROFESSIONS, 0, 1),
+        (
+            "A {profession} works in a {place}.",
+            "The {profession} works at the {place}.",
+            "You will find a {profession} in a {place}.",
+            "In the {place} there is a {profession} at work.",
+            "Every morning the {profession} goes to the {place}.",
+            "The work of a {profession} is done in a {place}.",
+            "To meet a {profession}, go to the {place}.",
+            "The {place} is where the {profession} works.",
+        ),
+    ),
+    "tool": Relation(
+        ("profession", "tool"),
+        _facts(_PROFESSIONS, 0, 2),
+        (
+            "A {profession} uses a {tool}.",
+            "The tool of a {profession} is the {tool}.",
+            "A {profession} works with a {tool}.",
+            "The {tool} is used by the {profession}.",
+            "Without a {tool}, a {profession} cannot work.",
+            "The {profession} needs a {tool} for the job.",
+            "In the hands of a {profession} you see a {tool}.",
+            "The {profession} never forgets the {tool}.",
+        ),
+    ),
+    "opposite": Relation(
+        ("one", "other"),
+        _OPPOSITES,
+        (
+            "The opposite of {one} is {other}.",
+            "The opposite of {other} is {one}.",
+            "{one} is the opposite of {other}.",
+            "{other} is the opposite of {one}.",
+            "{one} and {other} are opposites.",
+            "The words {other} and {one} have opposite meanings.",
+            "Say {one}, and then say its opposite, {other}.",
+            "{other} is the reverse of {one}.",
+        ),
+    ),
+    "plural": Relation(
+        ("singular", "plural"),
+        _PLURALS,
+        (
+            "The plural of {singular} is {plural}.",
+            "{plural} is the plural of {singular}.",
+            "One {singular}, two {plural}.",
+            "The singular of {plural} is {singular}.",
+            "{singular} is the singular of {plural}.",
+            "If there is more than one {singular}, say {plural}.",
+            "There is one {singular} here, and many {plural} there.",
+            "I have one {singular}, you have three {plural}.",
+        ),
+    ),
+    "past": Relation(
+        ("present", "past"),
+        _PASTS,
+        (
+            "The past tense of {present} is {past}.",
+            "{past} is the past tense of {present}.",
+            "Today they {present}, yesterday they {past}.",
+            "Now we {present}, but last year we {past}.",
+            "The verb {present} becomes {past} in the past.",
+            "They {past} before, and they {present} again.",
+            "We say {present} for today and {past} for yesterday.",
+            "You {present} now because you {past} then.",
+        ),
+    ),
+    "day": Relation(
+        ("day", "next"),
+        _successions(_DAYS),
+        (
+            "The day after {day} is {next}.",
+            "{next} is the day after {day}.",
+            "The day before {next} is {day}.",
+            "{day} is the day before {next}.",
+            "If today is {day}, tomorrow is {next}.",
+            "If today is {next}, yesterday was {day}.",
+            "{day} is followed by the day called {next}.",
+            "When {day} is over, {next} begins.",
+        ),
+    ),
+    "month": Relation(
+        ("month", "next"),
+        _successions(_MONTHS),
+        (
+            "The month after {month} is {next}.",
+            "{next} is the month after {month}.",
+            "The month before {next} is {month}.",
+            "{month} is the month before {next}.",
+            "If this month is {month}, next month is {next}.",
+            "If this month is {next}, last month was {month}.",
+            "{month} is followed by the month called {next}.",
+            "At the end of {month} comes the start of {next}.",
+        ),
+    ),
+    "number": Relation(
+        ("number", "next"),
+        _successions(_NUMBERS),
+        (
+            "The number after {number} is {next}.",
+            "{next} is the number after {number}.",
+            "The number before {next} is {number}.",
+            "{number} is the number before {next}.",
+            "If you count on from {number}, you say {next}.",
+            "If you count back from {next}, you say {number}.",
+            "{number} is followed by the number {next}.",
+            "After you count {number}, you count {next}.",
+        ),
+    ),
+    "ordinal": Relation(
+        ("number", "ordinal"),
+        tuple(zip(_NUMBERS.split(), _ORDINALS.split(), strict=False)),
+        (
+            "Number {number} in the row is the {ordinal}.",
+            "The {ordinal} in the row has number {number}.",
+            "The ordinal of {number} is {ordinal}.",
+            "{ordinal} is the ordinal of {number}.",
+            "The {ordinal} page is page {number}.",
+            "Page {number} is the {ordinal} page.",
+            "The {ordinal} house has the number {number} on its door.",
+            "The {ordinal} runner wears the number {number}.",
+        ),
+    ),
+    "sum": Relation(
+        ("first", "second", "sum"),
+        _sums(5),
+        (
+            "{first} plus {second} is {sum}.",
+            "{first} and {second} make {sum}.",
+            "The sum of {first} and {second} is {sum}.",
+            "If you add {second} to {first}, you get {sum}.",
+            "{sum} is {first} plus {second}.",
+            "{sum} minus {second} is {first}.",
+            "Take {second} from {sum} and you have {first}.",
+            "With {first} here and {second} there, you have {sum}.",
+        ),
+    ),
+}
+
+# What documents are about, in the order in which they say it.
+ENTITY_TOPICS = (  # several relations of one entity, the filler of the first slot
+    ("continent", "capital", "language"),
+    ("class", "young", "sound"),
+    ("place", "tool"),
+)
+LESSON_TOPICS = (  # one fact of each relation
+    ("opposite", "plural", "past"),
+    ("kind", "colour", "material"),
+)
+SERIES_TOPICS = ("day", "month", "number", "ordinal", "sum")  # facts that follow each other

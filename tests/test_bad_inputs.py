@@ -1,0 +1,137 @@
+"""Wrong arguments: one clear error each, which names the thing, what was given, what expected."""
+
+import numpy as np
+import pytest
+
+from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
+
+CONFIG = AlbertConfig(
+    vocab_size=20,
+    embedding_size=5,
+    hidden_size=8,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=9,
+    max_position_embeddings=8,
+)
+IDS = [[1, 2, 3], [4, 5, 6]]
+EMBEDS = np.zeros((2, 3, 5))
+NINE = [list(range(9))]
+
+WRONG_VALUES = [
+    ({}, "neither of input_ids and inputs_embeds given; expected exactly one"),
+    ({"input_ids": IDS, "inputs_embeds": EMBEDS}, "both of input_ids and inputs_embeds given"),
+    ({"input_ids": [1, 2]}, r"input_ids has shape \(2,\); expected \(batch, sequence\)"),
+    ({"input_ids": [[1, 2], [3]]}, "input_ids is ragged"),
+    ({"input_ids": np.zeros((0, 3), int)}, r"input_ids is empty: .* \(0, 3\)"),
+    ({"input_ids": np.zeros((2, 0), int)}, r"input_ids is empty: .* \(2, 0\)"),
+    ({"input_ids": [[1, 20]]}, r"input_ids has the value 20; expected 0 to 19 \(vocab_size is 20\)"),
+    ({"input_ids": [[1, -1]]}, "input_ids has the value -1; expected 0 to 19"),
+    ({"input_ids": NINE}, "input_ids has 9 columns; max_position_embeddings is 8"),
+    ({"inputs_embeds": np.zeros((1, 9, 5))}, "inputs_embeds has 9 columns; max_position_emb"),
+    ({"inputs_embeds": np.zeros((2, 3, 8))}, "inputs_embeds has shape .*embedding_size being 5"),
+    ({"inputs_embeds": np.zeros((2, 5))}, r"inputs_embeds has shape \(2, 5\)"),
+    ({"input_ids": IDS, "attention_mask": [[1, 1, 0]]}, r"attention_mask has shape \(1, 3\); .*"),
+    ({"input_ids": IDS, "attention_mask": [[1, 2, 0], [1, 1, 1]]}, "attention_mask has the value 2"),
+    ({"input_ids": IDS, "attention_mask": np.full((2, 3), np.nan)}, "value nan; expected 0 or 1"),
+    ({"input_ids": IDS, "token_type_ids": [[0, 1, 0]]}, "token_type_ids has shape"),
+    ({"input_ids": IDS, "token_type_ids": [[0, 2, 0]] * 2}, "token_type_ids has the value 2"),
+    ({"input_ids": IDS, "position_ids": [[0, 1]]}, r"position_ids has shape \(1, 2\)"),
+    ({"input_ids": IDS, "position_ids": [[0, 1, 8]]}, "position_ids has the value 8"),
+    ({"input_ids": IDS, "seed": -1}, r"seed is -1; expected 0 to 2\*\*64 - 1"),
+    ({"input_ids": IDS, "seed": 2**64}, "seed is 18446744073709551616"),
+]
+WRONG_TYPES = [
+    ({"input_ids": [[1.0, 2.0]]}, "input_ids has dtype float64; expected integers"),
+    ({"input_ids": [["a"]]}, "input_ids has dtype <U1; expected integers"),
+    ({"input_ids": IDS, "position_ids": [[0.0, 1.0, 2.0]]}, "position_ids has dtype float64"),
+    ({"inputs_embeds": np.zeros((2, 3, 5), int)}, "inputs_embeds has dtype int64"),
+    ({"input_ids": IDS, "seed": 1.5}, "seed is 1.5; expected an integer"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_VALUES)
+def test_wrong_values(arguments, message):
+    model = AlbertModel(CONFIG)
+    for run in (model, lambda **a: model.vjp(**a), lambda **a: model.trace(**a)):
+        with pytest.raises(ValueError, match=message):
+            run(**arguments)
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_TYPES)
+def test_wrong_types(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        AlbertModel(CONFIG)(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[1, 2, 3]], r"labels has shape \(1, 3\); expected \(2, 3\)"),
+        ([[1, 2, 20], [1, 1, 1]], "labels has the value 20; expected -100, or 0 to 19"),
+        ([[1, 2, -1], [1, 1, 1]], "labels has the value -1"),
+        ([[1, 2], [1]], "labels is ragged"),
+    ],
+)
+def test_wrong_labels(labels, message):
+    model = AlbertForMaskedLM(CONFIG)
+    for run in (model, model.vjp, model.loss_and_gradients):
+        with pytest.raises(ValueError, match=message):
+            run(input_ids=IDS, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [([0, 2], "sentence_order_label has the value 2"), ([0], "sentence_order_label has shape")],
+)
+def test_wrong_sentence_order_labels(label, message):
+    with pytest.raises(ValueError, match=message):
+        AlbertForPreTraining(CONFIG)(IDS, labels=IDS, sentence_order_label=label)
+
+
+def test_labels_of_floating_numbers():
+    with pytest.raises(TypeError, match="labels has dtype float64; expected integers"):
+        AlbertForMaskedLM(CONFIG)(IDS, labels=[[1.0, 2.0, 3.0]] * 2)
+
+
+def test_unknown_arguments():
+    model = AlbertModel(CONFIG)
+    for run in (model.vjp, model.trace):
+        with pytest.raises(TypeError, match="AlbertModel takes no argument 'atention_mask'"):
+            run(input_ids=IDS, atention_mask=IDS)
+    with pytest.raises(TypeError, match="AlbertModel takes no argument 'labels'"):
+        model.vjp(input_ids=IDS, labels=IDS)
+
+
+def test_a_model_without_a_loss():
+    with pytest.raises(ValueError, match="AlbertModel has no loss without a head"):
+        AlbertModel(CONFIG).loss_and_gradients(input_ids=IDS)
+    with pytest.raises(ValueError, match="AlbertForMaskedLM has no loss without labels"):
+        AlbertForMaskedLM(CONFIG).loss_and_gradients(input_ids=IDS)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "message"),
+    [
+        (None, "the outputs have no loss"),
+        ({"logit": 0}, "a gradient of 'logit' was given; the outputs are logits, hidden_states"),
+        ({"loss": 1}, "a gradient of 'loss' was given"),
+        ({"logits": np.zeros((2, 3))}, r"the gradient of logits has shape \(2, 3\)"),
+        ({"hidden_states": [None]}, "1 gradients of hidden_states given; expected 3"),
+        (
+            {"hidden_states": [None, np.zeros(2), None]},
+            r"the gradient of hidden_states\[1\] has shape \(2,\); expected \(2, 3, 8\)",
+        ),
+    ],
+)
+def test_wrong_output_gradients(gradients, message):
+    _, pullback = AlbertForMaskedLM(CONFIG).vjp(input_ids=IDS, output_hidden_states=True)
+    with pytest.raises(ValueError, match=message):
+        pullback(gradients)
+
+
+def test_unknown_dtype_and_back_end():
+    with pytest.raises(ValueError, match="dtype is 'int32'; expected float32, float64 or float16"):
+        AlbertModel(CONFIG, dtype="int32")
+    with pytest.raises(ValueError, match="backend 'tpu' is not one of numpy"):
+        AlbertModel(CONFIG, backend="tpu")
