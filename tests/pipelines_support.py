@@ -9,7 +9,7 @@ SENTENCES = [
     "A cat is an animal, and so is a dog.",
     "What is red? An apple is red; the sky is blue.",
 ]
-WORDS = "the capital of france italy is paris rome a cat animal dog red apple sky blue".split()
+WORDS = ("the", "capital", "of", "france", "is", "paris", "a", "cat", "dog", "red", "sky", ".")
 MAX_LENGTH = 32
 
 

@@ -181,8 +181,8 @@ def test_noise_of_ours_beyond_rounding_is_wrong_and_excuses_nobody():
 
 
 def test_the_limit_is_far_below_a_lower_precision():
-    products = contender.forward_products(AlbertConfig(**model.BASE), 8, 128)
-    products += contender.backward_products(products)
+    forward = contender.forward_products(AlbertConfig(**model.BASE), 8, 128, labelled=154)
+    products = [*forward, *contender.backward_products(forward)]
     # float16 and TF32 keep 11 bits, so each operand alone is off by about 2⁻¹².
     assert model.rounding_limit(products, "float32") < 2**-12 / 4
 

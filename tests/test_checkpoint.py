@@ -430,6 +430,19 @@ def test_unwritable_output(tmp_path):
     assert os.listdir(tmp_path / "directory") == ["model.safetensors"]
 
 
+def test_interrupted_writing_keeps_the_old_file(tmp_path, monkeypatch):
+    save_parameters(tmp_path, small_parameters())
+
+    def interrupt(*names):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_parameters(tmp_path, {BIAS: np.ones(3)})
+    assert os.listdir(tmp_path) == ["model.safetensors"]
+    assert_same(read_tensors(tmp_path / "model.safetensors"), small_parameters())
+
+
 def test_disk_that_is_full_keeps_the_old_file(tmp_path):
     resource = pytest.importorskip("resource", reason="limits on file sizes are POSIX's")
     save_parameters(tmp_path, small_parameters())

@@ -1,6 +1,7 @@
 """AlbertConfig: its defaults, what it refuses, and what it reads and writes."""
 
 import inspect
+import json
 import os
 import re
 
@@ -317,6 +318,14 @@ def test_reads_a_published_file_of_2019(tmp_path):
     assert config.to_dict() == AlbertConfig.published("albert-base-v1").to_dict() | config.other
 
 
+def test_keys_are_written_in_alphabetical_order_and_labels_in_theirs(tmp_path):
+    labels = {"10": "ten", "9": "nine", "2": "two"}
+    AlbertConfig.from_dict({"id2label": labels}).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert [*written] == sorted(written)
+    assert [*written["id2label"]] == [*labels]
+
+
 def test_architectures_and_dtype_are_written(tmp_path):
     config = AlbertConfig.from_dict({"torch_dtype": "float16", "architectures": ["AlbertModel"]})
     config.save_pretrained(tmp_path)
@@ -386,6 +395,19 @@ def test_unwritable_output(tmp_path):
     with pytest.raises(OSError, match="file"):
         AlbertConfig().save_pretrained(tmp_path / "file" / "directory")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_interrupted_writing_keeps_the_old_file(tmp_path, monkeypatch):
+    AlbertConfig(hidden_size=128).save_pretrained(tmp_path)
+
+    def interrupt(*names):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        AlbertConfig(hidden_size=256).save_pretrained(tmp_path)
+    assert os.listdir(tmp_path) == ["config.json"]
+    assert AlbertConfig.from_pretrained(tmp_path).hidden_size == 128
 
 
 def test_value_that_json_cannot_hold_leaves_the_old_file(tmp_path):
