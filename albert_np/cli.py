@@ -51,6 +51,8 @@ def main(arguments=None):
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
+            if sys.stdout is None:
+                raise ValueError("standard output is closed; expected a place to print to")
             options = _parse(sys.argv[1:] if arguments is None else arguments)
             options.run(options)
             sys.stdout.flush()
@@ -194,8 +196,8 @@ def _add_pretrain(commands):
     parser = commands.add_parser(
         "pretrain",
         help="pretrain a model from nothing",
-        description="Pretrain a model from nothing, by masked words and the order of sentences: the\n"
-        "small model that ships (--tiny), or one on a text file of your own.",
+        description="Pretrain a model from nothing, by masked words and the order of sentences:\n"
+        "the small model that ships (--tiny), or one on a text file of your own.",
         epilog=PRETRAIN_EXAMPLES,
     )
     parser.add_argument(
@@ -227,17 +229,22 @@ def _fill_mask(options):
 
 def _words_table(masks, tokenizer):
     """The words for each mask of one text."""
-    several = len(masks) > 1
     table = _new_table("word", "probability>", "sentence")
     for words in masks:
         for word in words:
             sentence = word["sequence"]
-            if several:  # its special tokens stand for the other masks' sake
-                sentence = sentence.removeprefix(tokenizer.cls_token)
-                sentence = sentence.removesuffix(tokenizer.sep_token).strip()
+            if len(masks) > 1:
+                sentence = _without_frame(sentence, tokenizer)
             table.add_row(word["token_str"], f"{word['score']:.2%}", sentence)
         table.add_section()
     return table
+
+
+def _without_frame(sentence, tokenizer):
+    """A sentence whose special tokens were kept for its other masks: those masks alone."""
+    mask = tokenizer.mask_token
+    sentence = sentence.removeprefix(tokenizer.cls_token).removesuffix(tokenizer.sep_token)
+    return sentence.replace(mask, f" {mask}").strip()
 
 
 def _info(options):
@@ -333,8 +340,10 @@ def _trace(options):
             operation.update(_finite_statistics(operation))
         _print_json(results)
         return
+    console = _new_console()
     for result in results:
-        _print_operations(result["operations"])
+        console.print("tokens:", *result["tokens"])
+        _print_operations(console, result["operations"])
 
 
 def _finite_statistics(operation):
@@ -344,9 +353,8 @@ def _finite_statistics(operation):
     }
 
 
-def _print_operations(operations):
+def _print_operations(console, operations):
     """A table of operations; where it is too wide, the names stand above the numbers."""
-    console = _new_console()
     table = _new_table("name", "function", "shape>", "mean>", "deviation>", "min>", "max>")
     for operation in operations:
         table.add_row(operation["name"], operation["function"], *_numbers(operation))

@@ -201,7 +201,6 @@ class AlbertConfig:
 
     def _keep(self, other):
         """Keep keys that are no parameters; refuse what would be another model."""
-        other = dict(other)
         _choice("model_type", other.pop("model_type", self.model_type), (self.model_type,))
         # A decoder with a weight of its own would be dropped when loaded, and its model would
         # give other numbers without an error.

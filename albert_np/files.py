@@ -1,6 +1,7 @@
 """Writing files so that an interrupted run loses nothing."""
 
 import os
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,12 +21,12 @@ def replacing(path):
         The temporary name to write to, in the same directory. It is removed if the body raises.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()

@@ -19,7 +19,7 @@ from benchmarks.resident import peak_bytes, reset_peak, resident_bytes
 
 # OpenBLAS's threads keep their cores busy for up to 0.1 s after a product, waiting for the next
 # (torch's for 2 ms; both measured). A turn ends when they sleep, lest they disturb the next one's.
-SETTLING_SECONDS = 0.5
+SETTLING_SECONDS = 0.3
 
 
 def albert_np_forward(directory, batch, dtype):

@@ -49,7 +49,7 @@ def pieces_of(tokenizer):
     """
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     special = np.zeros(len(tokens), bool)
-    special[tokenizer.all_special_ids] = True
+    special[list(tokenizer.all_special_ids)] = True
     starts_word = [
         token.startswith(SPACE) or not any(char.isalnum() for char in token) for token in tokens
     ]
