@@ -31,7 +31,30 @@ MODULES = {
     "sop_classifier": "sentence order head",
 }
 
-FILL_MASK_EXAMPLES = INFO_EXAMPLES = TRACE_EXAMPLES = PRETRAIN_EXAMPLES = ""
+FILL_MASK_EXAMPLES = """\
+examples:
+  $ albert-np fill-mask "The capital of [MASK] is Paris." --top-k 1
+  $ albert-np fill-mask --file sentences.txt --model my-albert --json
+"""
+INFO_EXAMPLES = """\
+examples:
+  $ albert-np info --config albert-base-v2
+  ...
+  total                            11,813,810    47.3 MB
+  total, if no layers shared       89,780,402   359.1 MB
+  sharing saves 86.8%              77,966,592   311.9 MB
+
+  $ albert-np info --model my-albert --json
+"""
+TRACE_EXAMPLES = """\
+examples:
+  $ albert-np trace "Paris is in France."
+"""
+PRETRAIN_EXAMPLES = """\
+examples:
+  $ albert-np pretrain --tiny --output my-tiny
+  $ albert-np pretrain stories.txt --output my-albert --steps 2000
+"""
 
 
 def main(arguments=None):
@@ -57,7 +80,6 @@ def main(arguments=None):
             options.run(options)
             sys.stdout.flush()
         except BrokenPipeError:
-            _discard_output()
             return 1
         except KeyboardInterrupt:
             print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
@@ -65,22 +87,29 @@ def main(arguments=None):
         except (ImportError, MemoryError, OSError, ValueError) as error:
             print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
             return 2
+        finally:
+            _discard_unwritable_output()
     return 0
 
 
 def _show_warning(message, *_where, **_more):
-    print(f"{PROGRAM}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"{PROGRAM}: warning: {_one_line(message)}", file=sys.stderr)
 
 
 def _one_line(error):
+    text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split())
 
 
-def _discard_output():
-    """Let what is still buffered go nowhere, so that the interpreter's exit cannot fail on it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _discard_unwritable_output():
+    """Let what cannot be written go nowhere, so that the interpreter's exit does not try again."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # -------------------------------------------------------------------------------- the arguments
@@ -208,6 +237,10 @@ def _add_pretrain(commands):
     )
     parser.add_argument("--tiny", action="store_true", help="rebuild the small model that ships")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the model is saved")
+    parser.add_argument("--steps", type=int, metavar="N", help="batches to learn from")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="documents of a batch")
+    parser.add_argument("--learning-rate", type=float, metavar="X", help="the highest one")
+    parser.add_argument("--seed", type=int, metavar="N", help="draws the weights and the batches")
     parser.set_defaults(run=_pretrain)
 
 
@@ -391,7 +424,22 @@ def _summaries(trace):
 
 
 def _pretrain(options):
-    pass
+    if options.tiny == (options.file is not None):
+        given = "both" if options.tiny else "neither"
+        raise ValueError(f"{given} of FILE and --tiny given; expected one of them")
+    settings = {
+        name: getattr(options, name)
+        for name in ("steps", "batch_size", "learning_rate", "seed")
+        if getattr(options, name) is not None
+    }
+    if options.tiny:
+        from albert_np.training.tiny import pretrain_tiny
+
+        pretrain_tiny(options.output, **settings)
+    else:
+        from albert_np.training.text import pretrain_text
+
+        pretrain_text(options.file, options.output, **settings)
 
 
 # --------------------------------------------------------------------------- what commands share

@@ -99,12 +99,12 @@ def _predict_batch(model, logits_name, tokenizer, texts, top_k):
     """The results of texts that run through the model together."""
     inputs = tokenizer(texts, padding=True, return_tensors="np")
     logits = model(**inputs)[logits_name]
-    for ids, mask, row in zip(inputs.input_ids, inputs.attention_mask, logits, strict=True):
-        yield _predict_row(ids[mask == 1], row, tokenizer, top_k)
+    for ids, row in zip(inputs.input_ids, logits, strict=True):
+        yield _predict_row(ids, row, tokenizer, top_k)
 
 
 def _predict_row(ids, logits, tokenizer, top_k):
-    """The words of each mask of one text: ids of shape (S,), logits of (S or more, V)."""
+    """The words of each mask of one text: ids of shape (S,), logits of (S, V)."""
     (places,) = (ids == tokenizer.mask_token_id).nonzero()
     scores, _ = softmax_forward(logits[places])
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :top_k]
@@ -123,7 +123,7 @@ def _predict_row(ids, logits, tokenizer, top_k):
 
 
 def _filled(ids, place, token, tokenizer, only_mask):
-    """The text with one mask filled in; special tokens stay where another mask has to."""
+    """The text with one mask filled in, without padding; special tokens stay for other masks."""
     ids = ids.copy()
     ids[place] = token
     ids = ids[ids != tokenizer.pad_token_id]

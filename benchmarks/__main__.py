@@ -61,7 +61,8 @@ def run_memory(options):
     if not resident.is_counted():
         raise NotAvailable("peak memory is read from /proc/self, which this system does not have")
     check_writable(options.json)
-    measured = memory.measure_xxlarge()
+    with Console(stderr=True).status("drawing weights, then one sentence forward"):
+        measured = memory.measure_xxlarge()
     report({"environment": environment(cores()), "memory": measured}, options.json)
     return 0
 
@@ -83,7 +84,7 @@ def report(results, path):
     console = Console()
     for each in table.rich_tables(results):
         console.print(each)
-    console.print(table.caption(results))
+    console.print(table.caption(results), soft_wrap=True)
     if path is not None:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

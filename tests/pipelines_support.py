@@ -10,7 +10,7 @@ SENTENCES = [
     "What is red? An apple is red; the sky is blue.",
 ]
 WORDS = ("the", "capital", "of", "france", "is", "paris", "a", "cat", "dog", "red", "sky", ".")
-MAX_LENGTH = 32
+MAX_LENGTH = 128
 
 
 def save_small_model(directory):

@@ -175,8 +175,10 @@ def test_cannot_see_masked_keys(seed, dtype, sizes, scale):
     B, A, S, D = sizes
     H = A * D
     rng = np.random.default_rng(seed)
-    query_key_value, mask = normal(rng, (B, S, 3 * H), dtype), draw_mask(rng, B, S)
-    other = np.array(query_key_value)
+    # The same layout for both: it decides the order in which a matrix product adds up.
+    query_key_value = np.array(normal(rng, (B, S, 3 * H), dtype), order="C")
+    mask = draw_mask(rng, B, S)
+    other = query_key_value.copy()
     other[~mask, H:] = normal(rng, other[~mask, H:].shape, dtype, scale)
     context, cache = attention_forward(query_key_value, A, mask)
     np.testing.assert_array_equal(attention_forward(other, A, mask)[0], context)

@@ -146,7 +146,7 @@ def test_float32_stays_float32(directory, tokenizer):
         ("The [mask].", 5, ValueError, r"texts\[0\] has no \[MASK\]"),
         ("", 5, ValueError, r"texts\[0\] has no \[MASK\]: ''"),
         ([ONE, "word " * 99], 5, ValueError, r"texts\[1\] has no \[MASK\]: 'word .{0,60} …'$"),
-        ([ONE, "[MASK]" * 99], 5, ValueError, "101 tokens; max_position_embeddings is 32"),
+        ([ONE, "[MASK]" * 200], 5, ValueError, "202 tokens; max_position_embeddings is 128"),
         ([], 5, ValueError, "empty"),
         (ONE, 0, ValueError, r"top_k is 0; expected 1 to \d+ \(vocab_size\)"),
         (ONE, -1, ValueError, "top_k is -1"),
