@@ -6,7 +6,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "albert_np/__init__.py").read_text())[1]
+VERSION = re.search(
+    r'__version__ = "(.+)"', (HERE / "albert_np/__init__.py").read_text(encoding="utf-8")
+)[1]
 
 setup(
     name="albert-np",
@@ -17,7 +19,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     # kernels/ stands at the top of the checkout, and is installed as albert_np.kernels.
-    packages=[*find_packages(include=["albert_np", "albert_np.*"]), "albert_np.kernels"],
+    packages=[
+        *find_packages(include=["albert_np", "albert_np.*"]),
+        "albert_np.kernels",
+        *(f"albert_np.kernels.{package}" for package in find_packages("kernels")),
+    ],
     package_dir={"albert_np.kernels": "kernels"},
     package_data={"albert_np": ["assets/tiny/*"]},
     install_requires=[
@@ -32,7 +38,7 @@ setup(
         "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3", "matplotlib>=3.8", "ruff>=0.6"],
         # protobuf: transformers reads a SentencePiece vocabulary with it.
         "parity": ["torch==2.13.0", "transformers==4.56.2", "protobuf>=4"],
-        "benchmark": ["torch==2.13.0", "transformers==4.56.2", "threadpoolctl>=3", "psutil>=5.9"],
+        "benchmark": ["torch==2.13.0", "transformers==4.56.2"],
     },
     entry_points={"console_scripts": ["albert-np = albert_np.cli:main"]},
 )

@@ -1,15 +1,27 @@
 """ALBERT in NumPy, forward and backward, written out by hand."""
 
-from albert_np.config import AlbertConfig
-from albert_np.models import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
-from albert_np.tokenization import AlbertTokenizer
+from importlib import import_module
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AlbertConfig",
-    "AlbertForMaskedLM",
-    "AlbertForPreTraining",
-    "AlbertModel",
-    "AlbertTokenizer",
-]
+# Each public name and the module that it lives in, imported when the name is first used:
+# `albert-np --help` needs none of them, and they take a second.
+_MODULES = {
+    "AlbertConfig": "config",
+    "AlbertForMaskedLM": "models",
+    "AlbertForPreTraining": "models",
+    "AlbertModel": "models",
+    "AlbertTokenizer": "tokenization",
+}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__():
+    return [*globals(), *_MODULES]

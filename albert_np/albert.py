@@ -12,6 +12,7 @@ from albert_np.encoder import (
     encoder_forward,
     encoder_shapes,
 )
+from albert_np.functions.accumulate import add_gradients
 from albert_np.heads import pooler_backward, pooler_forward, pooler_shapes
 from albert_np.outputs import BaseModelOutputWithPooling
 from albert_np.parameters import prefixed, under
@@ -83,20 +84,16 @@ def albert_backward(gradients, cache, slots, run):
     -------
     dinputs_embeds : array, shape (B, S, E)
     """
-    *dhidden_states, dlast = gradients.get("hidden_states") or [None] * (
-        run.config.num_hidden_layers + 1
-    )
-    dattentions = gradients.get("attentions") or [None] * len(run.schedule)
-    dx = np.zeros_like(cache.last_hidden_state)
-    for gradient in (gradients.get("last_hidden_state"), dlast):
-        if gradient is not None:
-            dx += gradient
-    if gradients.get("pooler_output") is not None:
-        dx += pooler_backward(
-            gradients["pooler_output"], cache.pooler, under(slots, "pooler"), run.within("pooler")
+    *dhidden_states, dlast = gradients.get("hidden_states") or [None] * (len(run.schedule) + 1)
+    dattentions = gradients.get("attentions") or [None] * len(cache.encoder.layers)
+    dpooled = gradients.get("pooler_output")
+    if dpooled is not None:
+        dpooled = pooler_backward(
+            dpooled, cache.pooler, under(slots, "pooler"), run.within("pooler")
         )
+    dx = add_gradients(gradients.get("last_hidden_state"), dlast, dpooled)
     dx = encoder_backward(
-        dx,
+        np.zeros_like(cache.last_hidden_state) if dx is None else dx,
         dhidden_states,
         dattentions,
         cache.encoder,

@@ -22,7 +22,8 @@ class Backend:
     """The functions that the model is composed of.
 
     Each default is the NumPy reference, so another back end names only what it does itself, and
-    `dataclasses.replace` puts one function in the place of another.
+    `dataclasses.replace` puts one function in the place of another. Where attention weights are
+    asked for, attention is the reference's all the same, since a kernel need not hold them.
     """
 
     name: str
@@ -55,6 +56,10 @@ def get_backend(backend):
     backend : str or Backend
         "numpy", the reference; or a Backend, which is returned as it is.
 
+    Returns
+    -------
+    Backend
+
     Raises
     ------
     ValueError
@@ -62,6 +67,6 @@ def get_backend(backend):
     """
     if isinstance(backend, Backend):
         return backend
-    if backend not in BACKENDS:
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
     return BACKENDS[backend]

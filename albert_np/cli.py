@@ -328,10 +328,8 @@ def _add_count(table, name, count):
 
 def _parameters_by_module(model_class, config):
     """How many parameters each module of a model has; none of them is allocated."""
-    model = model_class.__new__(model_class)
-    model.config = config
     counts = {}
-    for name, shape in model.parameter_shapes().items():
+    for name, shape in model_class.parameter_shapes(config).items():
         module = _module_of(name)
         counts[module] = counts.get(module, 0) + math.prod(shape)
     return counts

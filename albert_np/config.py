@@ -73,15 +73,15 @@ class AlbertConfig:
     hidden_size : int, optional
         Width of the hidden states, H; a multiple of `num_attention_heads`.
     num_hidden_layers : int, optional
-        Number of repetitions, L. A repetition runs all the layers of one group.
+        Number of layers, L. Each runs the inner layers of one group.
     num_hidden_groups : int, optional
-        Number of groups, at most `num_hidden_layers`. Repetitions of one group share parameters.
+        Number of groups, at most `num_hidden_layers`. The layers of one group share parameters.
     num_attention_heads : int, optional
         Number of attention heads, A.
     intermediate_size : int, optional
         Width of the feed-forward network's inner layer, I.
     inner_group_num : int, optional
-        Number of layers in a group.
+        Number of inner layers of a group.
     hidden_act : {"gelu_new", "gelu", "relu", "silu"}, optional
         Activation of the feed-forward network and of the masked language modelling head.
     hidden_dropout_prob : float, optional

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from albert_np.functions import calling
+from albert_np.functions.accumulate import add_gradients
 from albert_np.functions.activations import ACTIVATIONS
 from albert_np.functions.attention import attention_backward, attention_forward
 from albert_np.functions.bias import add_backward, add_forward, bias_backward, bias_forward
@@ -19,16 +20,29 @@ from albert_np.functions.dropout import (
     dropout_backward,
     dropout_forward,
 )
-from albert_np.parameters import stacked_query_key_value, under
+from albert_np.parameters import under, with_query_key_value
 
 
 class Run(NamedTuple):
     """How one call of a model is run: what every part of the composition needs to know.
 
-    `schedule` is the layer schedule; `backend` the functions to use; `seed` draws the dropout
-    masks, or is None for no dropout; with `output_attentions`, attention is the plain pairs, which
-    hold its probabilities; `keep` is whether a backward pass will follow; with `loss_only`, heads
-    may leave out what the loss does not need; `call` runs each function (see `functions.calling`).
+    Attributes
+    ----------
+    config : AlbertConfig
+    schedule : tuple of tuple of (int, int)
+        The layer schedule.
+    backend : Backend
+        The functions to use.
+    seed : int or None
+        Draws the dropout masks; None for no dropout.
+    output_attentions, output_hidden_states : bool
+        Whether to keep these. Attention that shows its probabilities is the plain pairs'.
+    keep : bool
+        Whether a backward pass will follow.
+    loss_only : bool
+        Whether heads may leave out what the loss does not need.
+    call : callable
+        Runs each function; see `albert_np.functions.calling`.
     """
 
     config: object
@@ -77,10 +91,11 @@ class EncoderCache(NamedTuple):
 
 
 def layer_schedule(config):
-    """Which parameters each repetition of the layer uses.
+    """Which parameters each layer uses.
 
-    Repetitions fall to the groups in equal, consecutive shares; each runs the inner layers of its
-    group in order (section 3.1 of the paper shares all; groups are the general case).
+    Layers fall to the groups in equal, consecutive shares; each runs the inner layers of its group
+    in order (section 3.1 of the paper shares all; groups are the general case). Each of these runs
+    is a repetition; they are counted through the whole model.
 
     Parameters
     ----------
@@ -88,22 +103,29 @@ def layer_schedule(config):
 
     Returns
     -------
-    schedule : tuple of (int, int)
-        (group, inner layer) of each repetition, num_hidden_layers × inner_group_num in all.
+    schedule : tuple of tuple of (int, int)
+        For each of num_hidden_layers layers, the (group, inner layer) of its repetitions.
     """
     # Divided in this order as Hugging Face divides: where the groups do not divide the layers,
     # rounding decides (with 18 layers in 14 groups, layer 9 falls to group 7, or else to 6).
     layers_per_group = config.num_hidden_layers / config.num_hidden_groups
     return tuple(
-        (int(layer / layers_per_group), inner)
+        tuple((int(layer / layers_per_group), inner) for inner in range(config.inner_group_num))
         for layer in range(config.num_hidden_layers)
-        for inner in range(config.inner_group_num)
     )
 
 
 def layer_prefix(group, inner):
     """Where the parameters of one inner layer of one group lie within the encoder's."""
     return f"albert_layer_groups.{group}.albert_layers.{inner}"
+
+
+def layer_parameters(parameters, schedule):
+    """The parameters (or slots) of each layer that a schedule names, by (group, inner layer)."""
+    places = {place for layer in schedule for place in layer}
+    return {
+        place: with_query_key_value(under(parameters, layer_prefix(*place))) for place in places
+    }
 
 
 def embeddings_shapes(config):
@@ -295,7 +317,7 @@ def layer_forward(x, parameters, attention_mask, repetition, run):
     ----------
     x : array, shape (B, S, H)
     parameters : dict
-        Of the layer.
+        Of the layer, with query, key and value stacked.
     attention_mask : bool array, shape (B, S), or None
     repetition : int
         Tells the dropouts of the repetitions apart.
@@ -308,14 +330,13 @@ def layer_forward(x, parameters, attention_mask, repetition, run):
     """
     p, config, ops, call = parameters, run.config, run.backend, run.call
     eps = config.layer_norm_eps
-    attention_parameters = under(p, "attention")
 
     query_key_value, query_key_value_cache = call(
         "attention.query_key_value",
         ops.linear_forward,
         x,
-        stacked_query_key_value(attention_parameters, "weight"),
-        stacked_query_key_value(attention_parameters, "bias"),
+        p["attention.query_key_value.weight"],
+        p["attention.query_key_value.bias"],
     )
     context, attention_cache = call(
         "attention.self",
@@ -375,7 +396,7 @@ def layer_backward(dy, cache, slots, run, dattentions=None):
     dy : array, shape (B, S, H)
     cache : LayerCache
     slots : dict
-        Gradients of the layer's parameters, added to in place.
+        Gradients of the layer's parameters, with query, key and value stacked, added to in place.
     run : Run
     dattentions : array, shape (B, A, S, S), optional
         A gradient that the attention probabilities have from elsewhere; only where the run has
@@ -386,7 +407,6 @@ def layer_backward(dy, cache, slots, run, dattentions=None):
     dx : array, shape (B, S, H)
     """
     ops, call = run.backend, run.call
-    attention_slots = under(slots, "attention")
 
     norm_slots = ("ffn_output.bias", "full_layer_layer_norm.weight", "full_layer_layer_norm.bias")
     douter, _, dattended, *_ = call(
@@ -409,20 +429,20 @@ def layer_backward(dy, cache, slots, run, dattentions=None):
     )
     dattended = dattended + dattended_by_ffn
 
-    norm_slots = ("dense.bias", "LayerNorm.weight", "LayerNorm.bias")
+    norm_slots = ("attention.dense.bias", "attention.LayerNorm.weight", "attention.LayerNorm.bias")
     dprojected, _, dx, *_ = call(
         "attention.output",
         ops.bias_dropout_residual_layer_norm_backward,
         dattended,
         cache.attention_layer_norm,
-        into=tuple(attention_slots[name] for name in norm_slots),
+        into=tuple(slots[name] for name in norm_slots),
     )
     dcontext, *_ = call(
         "attention.dense",
         ops.linear_backward,
         dprojected,
         cache.attention_dense,
-        into=(attention_slots["dense.weight"], None),
+        into=(slots["attention.dense.weight"], None),
     )
     if run.output_attentions:
         dquery_key_value = call(
@@ -436,8 +456,8 @@ def layer_backward(dy, cache, slots, run, dattentions=None):
         dquery_key_value,
         cache.query_key_value,
         into=(
-            stacked_query_key_value(attention_slots, "weight"),
-            stacked_query_key_value(attention_slots, "bias"),
+            slots["attention.query_key_value.weight"],
+            slots["attention.query_key_value.bias"],
         ),
     )
     return dx + dx_by_attention
@@ -474,19 +494,18 @@ def encoder_forward(x, parameters, attention_mask, run):
     )
     hidden_states = [x] if run.output_hidden_states else []
     attentions, caches = [], []
-    for repetition, (group, inner) in enumerate(run.schedule):
-        x, cache = layer_forward(
-            x,
-            under(parameters, layer_prefix(group, inner)),
-            attention_mask,
-            repetition,
-            run.within(f"layers.{repetition}"),
-        )
-        if run.output_attentions:
-            attentions.append(cache.attention.context.left)
-        if run.keep:
-            caches.append(cache)
-        if run.output_hidden_states and inner == run.config.inner_group_num - 1:
+    layers = layer_parameters(parameters, run.schedule)
+    for layer in run.schedule:
+        for place in layer:
+            repetition = len(caches)
+            x, cache = layer_forward(
+                x, layers[place], attention_mask, repetition, run.within(f"layers.{repetition}")
+            )
+            if run.output_attentions:
+                attentions.append(cache.attention.context.probabilities)
+            caches.append(cache if run.keep else None)
+            del cache  # or it would live on through the next repetition
+        if run.output_hidden_states:
             hidden_states.append(x)
     return x, hidden_states, attentions, EncoderCache(mapping_cache, caches)
 
@@ -517,18 +536,19 @@ def encoder_backward(dy, dhidden_states, dattentions, cache, slots, run):
     dx : array, shape (B, S, E)
     """
     dx = dy
-    for repetition in reversed(range(len(run.schedule))):
-        group, inner = run.schedule[repetition]
-        dx = layer_backward(
-            dx,
-            cache.layers[repetition],
-            under(slots, layer_prefix(group, inner)),
-            run.within(f"layers.{repetition}"),
-            dattentions[repetition],
-        )
-        dhidden = dhidden_states[repetition // run.config.inner_group_num]
-        if inner == 0 and dhidden is not None:
-            dx = dx + dhidden
+    layers = layer_parameters(slots, run.schedule)
+    repetition = len(cache.layers)
+    for layer, dhidden in zip(reversed(run.schedule), reversed(dhidden_states), strict=True):
+        for place in reversed(layer):
+            repetition -= 1
+            dx = layer_backward(
+                dx,
+                cache.layers[repetition],
+                layers[place],
+                run.within(f"layers.{repetition}"),
+                dattentions[repetition],
+            )
+        dx = add_gradients(dx, dhidden)
     dx, *_ = run.call(
         "embedding_hidden_mapping_in",
         run.backend.linear_backward,

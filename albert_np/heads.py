@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from albert_np.encoder import activation_backward, activation_forward
+from albert_np.functions.accumulate import add_gradients
 from albert_np.functions.activations import tanh_backward, tanh_forward
 from albert_np.functions.cross_entropy import (
     IGNORE_INDEX,
@@ -227,7 +228,7 @@ def masked_lm_backward(dlogits, dloss, cache, slots, word_embeddings_slot, run):
         None where neither gradient was given.
     """
     into = (word_embeddings_slot, slots["bias"])
-    if isinstance(cache, MaskedLMLossCache):
+    if run.loss_only:
         return _masked_lm_loss_backward(dloss, cache, slots, into, run)
     dlogits = _loss_backward(dlogits, dloss, cache.loss, run)
     if dlogits is None:
@@ -272,8 +273,7 @@ def _loss_backward(dlogits, dloss, cache, run):
     """Add what the loss asks of the logits to what was asked of them directly; None for nothing."""
     if dloss is None:
         return dlogits
-    by_loss = run.call("loss", cross_entropy_backward, dloss, cache)
-    return by_loss if dlogits is None else dlogits + by_loss
+    return add_gradients(dlogits, run.call("loss", cross_entropy_backward, dloss, cache))
 
 
 def classifier_forward(x, labels, parameters, run):

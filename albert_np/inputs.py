@@ -26,6 +26,11 @@ class Inputs(NamedTuple):
     token_type_ids: object
     position_ids: object
 
+    @property
+    def shape(self):
+        """(B, S)."""
+        return self.position_ids.shape
+
 
 def check_inputs(
     config,
@@ -66,8 +71,6 @@ def check_inputs(
     else:
         inputs_embeds = _check_embeds(inputs_embeds, config.embedding_size, dtype)
         name, shape = "inputs_embeds", inputs_embeds.shape[:2]
-    if 0 in shape:
-        raise ValueError(f"{name} is empty: its batch and sequence sizes are {shape}")
     limit = config.max_position_embeddings
     if position_ids is None:
         if shape[1] > limit:
@@ -108,6 +111,11 @@ def check_labels(name, labels, shape, limit):
     Returns
     -------
     integer array of `shape`, or None
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the labels are of another shape or type, or out of range.
     """
     if labels is None:
         return None
@@ -134,14 +142,22 @@ def check_integers(name, values, low, limit, limit_name):
     return values
 
 
-def _as_integers(name, values):
+def _as_array(name, values):
+    """Values as an array that is not empty."""
     try:
         values = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} is ragged; expected rows of one length") from error
+    if values.size == 0:
+        raise ValueError(f"{name} is empty: its shape is {values.shape}")
+    return values
+
+
+def _as_integers(name, values):
+    values = _as_array(name, values)
     if values.dtype.kind not in "iu":
         raise TypeError(f"{name} has dtype {values.dtype}; expected integers")
-    return values.astype(np.int64, copy=False)
+    return values.astype(np.int64)  # a copy: the caller may fill the same buffer again
 
 
 def _check_shape(name, values, shape):
@@ -153,7 +169,7 @@ def _check_mask(attention_mask, shape):
     """The mask as booleans, or None where it masks nothing."""
     if attention_mask is None:
         return None
-    attention_mask = np.asarray(attention_mask)
+    attention_mask = _as_array("attention_mask", attention_mask)
     _check_shape("attention_mask", attention_mask, shape)
     is_one, is_zero = attention_mask == 1, attention_mask == 0
     if not (is_one | is_zero).all():
@@ -163,8 +179,8 @@ def _check_mask(attention_mask, shape):
 
 
 def _check_embeds(inputs_embeds, embedding_size, dtype):
-    inputs_embeds = np.asarray(inputs_embeds)
-    if inputs_embeds.dtype.kind not in "fc":
+    inputs_embeds = _as_array("inputs_embeds", inputs_embeds)
+    if inputs_embeds.dtype.kind not in ("f", dtype.kind):
         raise TypeError(f"inputs_embeds has dtype {inputs_embeds.dtype}; expected floating numbers")
     if inputs_embeds.ndim != 3 or inputs_embeds.shape[2] != embedding_size:
         raise ValueError(
@@ -176,7 +192,7 @@ def _check_embeds(inputs_embeds, embedding_size, dtype):
 
 def check_seed(seed):
     """Check the seed of a call's dropout masks: None, or an integer of 64 bits."""
-    if seed is not None and not isinstance(seed, (int, np.integer)):
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
         raise TypeError(f"seed is {seed!r}; expected an integer, or None for no dropout")
     if seed is not None and not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
@@ -197,18 +213,28 @@ def check_output_gradients(gradients, outputs, dtype):
     Returns
     -------
     dict of str to (array, or list of (array or None))
+        Without those that were given as None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is of no output, or of another shape or type than its output.
     """
     names = outputs.keys()
     if gradients is None:
         if "loss" not in names:
             raise ValueError("the outputs have no loss; expected labels, or a gradient of another")
-        gradients = {"loss": 1}
+        gradients = {"loss": 1.0}
+    if not isinstance(gradients, dict):
+        raise TypeError(f"the gradients are of type {type(gradients).__name__}; expected a dict")
     checked = {}
     for name, gradient in gradients.items():
         if name not in names:
             raise ValueError(
                 f"a gradient of {name!r} was given; the outputs are {', '.join(names)}"
             )
+        if gradient is None:
+            continue
         if isinstance(outputs[name], tuple):
             checked[name] = _check_gradient_list(name, gradient, outputs[name], dtype)
         else:
@@ -217,6 +243,11 @@ def check_output_gradients(gradients, outputs, dtype):
 
 
 def _check_gradient_list(name, gradients, values, dtype):
+    if not isinstance(gradients, list | tuple):
+        raise TypeError(
+            f"the gradient of {name} is of type {type(gradients).__name__}; "
+            f"expected a list of {len(values)}, None among them"
+        )
     if len(gradients) != len(values):
         raise ValueError(f"{len(gradients)} gradients of {name} given; expected {len(values)}")
     return [
@@ -226,7 +257,10 @@ def _check_gradient_list(name, gradients, values, dtype):
 
 
 def _check_gradient(name, gradient, value, dtype):
-    gradient = np.asarray(gradient, dtype=dtype)
+    gradient = np.asarray(gradient)
+    if gradient.dtype.kind not in ("f", "i", dtype.kind):
+        raise TypeError(f"the gradient of {name} has dtype {gradient.dtype}; expected {dtype}")
+    gradient = gradient.astype(dtype)
     if gradient.shape != value.shape:
         raise ValueError(
             f"the gradient of {name} has shape {gradient.shape}; expected {value.shape}"

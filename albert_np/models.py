@@ -35,7 +35,8 @@ class PreTrainingModelCache(NamedTuple):
 class AlbertModel(AlbertPreTrainedModel):
     """ALBERT without a head: hidden states, and the pooled first token.
 
-    Follows Hugging Face's class of that name; sections 3.1 and 3.2 of the paper.
+    Follows Hugging Face's class of that name; section 3.1 of the paper. A call returns a
+    `BaseModelOutputWithPooling`.
 
     Parameters
     ----------
@@ -46,65 +47,12 @@ class AlbertModel(AlbertPreTrainedModel):
     """
 
     def __init__(self, config, add_pooling_layer=True, **settings):
-        self.add_pooling_layer = add_pooling_layer
-        super().__init__(config, **settings)
+        super().__init__(config, add_pooling_layer=add_pooling_layer, **settings)
 
-    def parameter_shapes(self):
-        return albert_shapes(self.config, self.add_pooling_layer)
-
-    def __call__(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        token_type_ids=None,
-        position_ids=None,
-        inputs_embeds=None,
-        output_attentions=None,
-        output_hidden_states=None,
-        return_dict=None,
-        seed=None,
-    ):
-        """Run the model forward.
-
-        Parameters
-        ----------
-        input_ids : array_like of int, shape (B, S), optional
-            This, or inputs_embeds.
-        attention_mask : array_like, shape (B, S), optional
-            1 for tokens to attend to, 0 for padding; by default all 1.
-        token_type_ids : array_like of int, shape (B, S), optional
-            0 for the first segment, 1 for the second; by default all 0.
-        position_ids : array_like of int, shape (B, S) or (1, S), optional
-            By default 0, 1, 2, …
-        inputs_embeds : array_like, shape (B, S, E), optional
-            In place of the word embeddings of input_ids.
-        output_attentions, output_hidden_states : bool, optional
-            Whether to return them; by default not.
-        return_dict : bool, optional
-            False returns a tuple.
-        seed : int, optional
-            Applies dropout, with masks drawn from this seed.
-
-        Returns
-        -------
-        BaseModelOutputWithPooling
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument is of another shape or type, or out of range.
-        """
-        return self._call(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=return_dict,
-            seed=seed,
-        )
+    @staticmethod
+    def parameter_shapes(config, add_pooling_layer=True):
+        """The names and shapes of the parameters, in Hugging Face's order."""
+        return albert_shapes(config, add_pooling_layer)
 
     def _forward(self, batch, labels, run):
         return albert_forward(batch, self.parameters, run)
@@ -116,60 +64,20 @@ class AlbertModel(AlbertPreTrainedModel):
 class AlbertForMaskedLM(AlbertPreTrainedModel):
     """ALBERT that fills in masked words.
 
-    Follows Hugging Face's class of that name. The decoder is tied to the word embeddings.
+    Follows Hugging Face's class of that name. The decoder is tied to the word embeddings. A call
+    returns a `MaskedLMOutput`, and takes
+
+    labels : array_like of int, shape (B, S), optional
+        The words to predict, in [0, V), or −100 where nothing is to be predicted.
     """
 
     label_names = ("labels",)
 
-    def parameter_shapes(self):
-        albert = albert_shapes(self.config, add_pooling_layer=False)
-        return prefixed("albert", albert) | prefixed("predictions", masked_lm_shapes(self.config))
-
-    def __call__(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        token_type_ids=None,
-        position_ids=None,
-        inputs_embeds=None,
-        labels=None,
-        output_attentions=None,
-        output_hidden_states=None,
-        return_dict=None,
-        seed=None,
-    ):
-        """Run the model forward.
-
-        Parameters
-        ----------
-        input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
-            See `AlbertModel`.
-        labels : array_like of int, shape (B, S), optional
-            The words to predict, in [0, V), or −100 where nothing is to be predicted.
-        output_attentions, output_hidden_states, return_dict, seed
-            See `AlbertModel`.
-
-        Returns
-        -------
-        MaskedLMOutput
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument is of another shape or type, or out of range.
-        """
-        return self._call(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            labels=labels,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=return_dict,
-            seed=seed,
-        )
+    @staticmethod
+    def parameter_shapes(config):
+        """The names and shapes of the parameters, in Hugging Face's order."""
+        albert = albert_shapes(config, add_pooling_layer=False)
+        return prefixed("albert", albert) | prefixed("predictions", masked_lm_shapes(config))
 
     def _check_labels(self, labels, shape):
         checked = check_labels("labels", labels["labels"], shape, self.config.vocab_size)
@@ -207,76 +115,33 @@ class AlbertForPreTraining(AlbertPreTrainedModel):
     """ALBERT as it is pretrained: masked words, and the order of two segments.
 
     Follows Hugging Face's class of that name; section 3.1 of the paper for the sentence order
-    loss.
+    loss. A call returns an `AlbertForPreTrainingOutput`, whose loss is there where both labels
+    were given, and takes
+
+    labels : array_like of int, shape (B, S), optional
+        The words to predict, in [0, V), or −100 where nothing is to be predicted.
+    sentence_order_label : array_like of int, shape (B,), optional
+        0 where the two segments stand in their order, 1 where they were swapped, −100 to be
+        ignored.
     """
 
     label_names = ("labels", "sentence_order_label")
 
-    def parameter_shapes(self):
+    @staticmethod
+    def parameter_shapes(config):
+        """The names and shapes of the parameters, in Hugging Face's order."""
         return (
-            prefixed("albert", albert_shapes(self.config, add_pooling_layer=True))
-            | prefixed("predictions", masked_lm_shapes(self.config))
-            | prefixed("sop_classifier", classifier_shapes(self.config, NUM_ORDERS))
+            prefixed("albert", albert_shapes(config, add_pooling_layer=True))
+            | prefixed("predictions", masked_lm_shapes(config))
+            | prefixed("sop_classifier", classifier_shapes(config, NUM_ORDERS))
         )
 
-    def __call__(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        token_type_ids=None,
-        position_ids=None,
-        inputs_embeds=None,
-        labels=None,
-        sentence_order_label=None,
-        output_attentions=None,
-        output_hidden_states=None,
-        return_dict=None,
-        seed=None,
-    ):
-        """Run the model forward.
-
-        Parameters
-        ----------
-        input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
-            See `AlbertModel`.
-        labels : array_like of int, shape (B, S), optional
-            See `AlbertForMaskedLM`.
-        sentence_order_label : array_like of int, shape (B,), optional
-            0 where the two segments stand in their order, 1 where they were swapped, −100 to be
-            ignored.
-        output_attentions, output_hidden_states, return_dict, seed
-            See `AlbertModel`.
-
-        Returns
-        -------
-        AlbertForPreTrainingOutput
-            Its loss is there where both labels were given.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument is of another shape or type, or out of range.
-        """
-        return self._call(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            labels=labels,
-            sentence_order_label=sentence_order_label,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=return_dict,
-            seed=seed,
-        )
-
-    def _check_labels(self, labels, batch_shape):
+    def _check_labels(self, labels, shape):
         order = labels["sentence_order_label"]
         return {
-            "labels": check_labels("labels", labels["labels"], batch_shape, self.config.vocab_size),
+            "labels": check_labels("labels", labels["labels"], shape, self.config.vocab_size),
             "sentence_order_label": check_labels(
-                "sentence_order_label", order, batch_shape[:1], NUM_ORDERS
+                "sentence_order_label", order, shape[:1], NUM_ORDERS
             ),
         }
 

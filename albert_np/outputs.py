@@ -32,7 +32,7 @@ class ModelOutput:
         return len(self.keys())
 
 
-@dataclass
+@dataclass(eq=False)
 class BaseModelOutputWithPooling(ModelOutput):
     """Output of `AlbertModel`.
 
@@ -52,7 +52,7 @@ class BaseModelOutputWithPooling(ModelOutput):
     attentions: tuple | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class AlbertForPreTrainingOutput(ModelOutput):
     """Output of `AlbertForPreTraining`.
 
@@ -74,7 +74,7 @@ class AlbertForPreTrainingOutput(ModelOutput):
     attentions: tuple | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class MaskedLMOutput(ModelOutput):
     """Output of `AlbertForMaskedLM`.
 

@@ -54,35 +54,41 @@ def under(parameters, prefix):
     }
 
 
-def stacked_query_key_value(parameters, kind):
-    """The three projections' weights (or biases) as one array, so that one multiply serves them.
+def with_query_key_value(parameters):
+    """One layer's parameters, and its three projections stacked, so that one multiply serves them.
 
     Parameters
     ----------
     parameters : dict
-        Of one attention module: `query.weight`, `key.weight`, …
-    kind : {"weight", "bias"}
+        Of one layer, `attention.query.weight` among them.
 
     Returns
     -------
-    array, shape (3H, H) or (3H,)
-        The array that the three are views of; a copy only if one of them was replaced since
+    dict
+        The same, and `attention.query_key_value.weight`, of shape (3H, H), and its bias, (3H,):
+        the arrays that the three are views of; copies only where one of them was replaced since
         `allocate` laid them out.
     """
-    parts = [parameters[f"{part}.{kind}"] for part in QUERY_KEY_VALUE]
-    base = parts[0].base
-    if base is not None and base.shape[0] == 3 * parts[0].shape[0]:
-        thirds = np.split(base, 3)
-        if all(_same_memory(part, third) for part, third in zip(parts, thirds, strict=True)):
-            return base
-    return np.concatenate(parts)
+    stacked = {}
+    for kind in ("weight", "bias"):
+        parts = [parameters[f"attention.{part}.{kind}"] for part in QUERY_KEY_VALUE]
+        base = parts[0].base
+        whole = base if _are_thirds(parts, base) else np.concatenate(parts)
+        stacked[f"attention.query_key_value.{kind}"] = whole
+    return parameters | stacked
 
 
-def _same_memory(a, b):
-    """Whether two arrays are the same view of the same memory."""
-    interface_a, interface_b = a.__array_interface__, b.__array_interface__
+def _are_thirds(parts, base):
+    """Whether three arrays are the thirds of another, in order."""
+    if not isinstance(base, type(parts[0])) or base.shape[0] != 3 * parts[0].shape[0]:
+        return False
+    thirds = np.split(base, 3)
     return all(
-        interface_a[key] == interface_b[key] for key in ("data", "shape", "strides", "typestr")
+        part.base is base
+        and part.strides == third.strides
+        and [np.may_share_memory(part, other) for other in thirds]
+        == [other is third for other in thirds]
+        for part, third in zip(parts, thirds, strict=True)
     )
 
 

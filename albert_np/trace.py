@@ -63,6 +63,11 @@ class Operation:
         -------
         input_gradients : dict of str to array
         """
+        if output_gradients.keys() != self.outputs.keys():
+            raise TypeError(
+                f"gradients of {list(output_gradients)} were given; "
+                f"the outputs of {self.name} are {list(self.outputs)}"
+            )
         arguments = self._arguments(replaced)
         y, cache = self.function(**arguments)
         dy = output_gradients["y"] if "y" in output_gradients else type(y)(**output_gradients)
@@ -136,10 +141,10 @@ class Trace:
         operation.input_gradients = _gradients_by_name(operation.inputs, gradients)
         if into is None:
             return gradients
-        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        if not isinstance(gradients, tuple):
+            return accumulate((gradients,), into)[0]
         first_parameter = len(gradients) - len(into)
-        accumulate(gradients[first_parameter:], into)
-        return (*gradients[:first_parameter], *into)
+        return gradients[:first_parameter] + accumulate(gradients[first_parameter:], into)
 
 
 def backward_of(function):

@@ -23,16 +23,24 @@ WRONG_VALUES = [
     ({"input_ids": IDS, "inputs_embeds": EMBEDS}, "both of input_ids and inputs_embeds given"),
     ({"input_ids": [1, 2]}, r"input_ids has shape \(2,\); expected \(batch, sequence\)"),
     ({"input_ids": [[1, 2], [3]]}, "input_ids is ragged"),
-    ({"input_ids": np.zeros((0, 3), int)}, r"input_ids is empty: .* \(0, 3\)"),
-    ({"input_ids": np.zeros((2, 0), int)}, r"input_ids is empty: .* \(2, 0\)"),
-    ({"input_ids": [[1, 20]]}, r"input_ids has the value 20; expected 0 to 19 \(vocab_size is 20\)"),
+    ({"input_ids": np.zeros((0, 3), int)}, r"input_ids is empty: its shape is \(0, 3\)"),
+    ({"input_ids": np.zeros((2, 0), int)}, r"input_ids is empty: its shape is \(2, 0\)"),
+    ({"input_ids": []}, r"input_ids is empty: its shape is \(0,\)"),
+    ({"input_ids": IDS, "attention_mask": [[1], [1, 1]]}, "attention_mask is ragged"),
+    (
+        {"input_ids": [[1, 20]]},
+        r"input_ids has the value 20; expected 0 to 19 \(vocab_size is 20\)",
+    ),
     ({"input_ids": [[1, -1]]}, "input_ids has the value -1; expected 0 to 19"),
     ({"input_ids": NINE}, "input_ids has 9 columns; max_position_embeddings is 8"),
     ({"inputs_embeds": np.zeros((1, 9, 5))}, "inputs_embeds has 9 columns; max_position_emb"),
     ({"inputs_embeds": np.zeros((2, 3, 8))}, "inputs_embeds has shape .*embedding_size being 5"),
     ({"inputs_embeds": np.zeros((2, 5))}, r"inputs_embeds has shape \(2, 5\)"),
     ({"input_ids": IDS, "attention_mask": [[1, 1, 0]]}, r"attention_mask has shape \(1, 3\); .*"),
-    ({"input_ids": IDS, "attention_mask": [[1, 2, 0], [1, 1, 1]]}, "attention_mask has the value 2"),
+    (
+        {"input_ids": IDS, "attention_mask": [[1, 2, 0], [1, 1, 1]]},
+        "attention_mask has the value 2",
+    ),
     ({"input_ids": IDS, "attention_mask": np.full((2, 3), np.nan)}, "value nan; expected 0 or 1"),
     ({"input_ids": IDS, "token_type_ids": [[0, 1, 0]]}, "token_type_ids has shape"),
     ({"input_ids": IDS, "token_type_ids": [[0, 2, 0]] * 2}, "token_type_ids has the value 2"),
@@ -46,7 +54,9 @@ WRONG_TYPES = [
     ({"input_ids": [["a"]]}, "input_ids has dtype <U1; expected integers"),
     ({"input_ids": IDS, "position_ids": [[0.0, 1.0, 2.0]]}, "position_ids has dtype float64"),
     ({"inputs_embeds": np.zeros((2, 3, 5), int)}, "inputs_embeds has dtype int64"),
+    ({"inputs_embeds": EMBEDS + 1j}, "inputs_embeds has dtype complex128"),
     ({"input_ids": IDS, "seed": 1.5}, "seed is 1.5; expected an integer"),
+    ({"input_ids": IDS, "seed": True}, "seed is True; expected an integer"),
 ]
 
 
@@ -99,8 +109,9 @@ def test_unknown_arguments():
     for run in (model.vjp, model.trace):
         with pytest.raises(TypeError, match="AlbertModel takes no argument 'atention_mask'"):
             run(input_ids=IDS, atention_mask=IDS)
-    with pytest.raises(TypeError, match="AlbertModel takes no argument 'labels'"):
-        model.vjp(input_ids=IDS, labels=IDS)
+    for run in (model, model.vjp):
+        with pytest.raises(TypeError, match="AlbertModel takes no argument 'labels'"):
+            run(input_ids=IDS, labels=IDS)
 
 
 def test_a_model_without_a_loss():
@@ -130,8 +141,43 @@ def test_wrong_output_gradients(gradients, message):
         pullback(gradients)
 
 
-def test_unknown_dtype_and_back_end():
-    with pytest.raises(ValueError, match="dtype is 'int32'; expected float32, float64 or float16"):
-        AlbertModel(CONFIG, dtype="int32")
-    with pytest.raises(ValueError, match="backend 'tpu' is not one of numpy"):
-        AlbertModel(CONFIG, backend="tpu")
+@pytest.mark.parametrize(
+    ("gradients", "message"),
+    [
+        (np.zeros((2, 3, 20)), "the gradients are of type ndarray; expected a dict"),
+        (
+            {"hidden_states": 1},
+            "the gradient of hidden_states is of type int; expected a list of 3",
+        ),
+        ({"logits": [["a"]]}, "the gradient of logits has dtype <U1; expected float32"),
+    ],
+)
+def test_output_gradients_of_wrong_types(gradients, message):
+    _, pullback = AlbertForMaskedLM(CONFIG).vjp(input_ids=IDS, output_hidden_states=True)
+    with pytest.raises(TypeError, match=message):
+        pullback(gradients)
+
+
+def test_output_gradients_of_none_stand_for_zeros():
+    _, pullback = AlbertForMaskedLM(CONFIG).vjp(input_ids=IDS, labels=IDS)
+    for gradient in pullback({"loss": None, "logits": None}).parameters.values():
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float16", np.longdouble, None, "foo"])
+def test_unknown_dtypes(dtype):
+    with pytest.raises(ValueError, match="dtype is .*; expected float32 or float64"):
+        AlbertModel(CONFIG, dtype=dtype)
+
+
+def test_unknown_back_ends_and_configurations():
+    for backend in ("tpu", ["numpy"]):
+        with pytest.raises(ValueError, match="backend .* is not one of numpy"):
+            AlbertModel(CONFIG, backend=backend)
+    with pytest.raises(TypeError, match="config is of type str; expected AlbertConfig"):
+        AlbertModel("base")
+
+
+def test_a_trace_of_gradients_needs_labels():
+    with pytest.raises(ValueError, match="AlbertForMaskedLM has no loss without labels"):
+        AlbertForMaskedLM(CONFIG).trace(input_ids=IDS, gradients=True)

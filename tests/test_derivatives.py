@@ -22,7 +22,9 @@ def weighted_sum(outputs, gradients):
     total = 0
     for name, gradient in gradients.items():
         if isinstance(outputs[name], tuple):
-            total += sum((value * g).sum() for value, g in zip(outputs[name], gradient, strict=True))
+            total += sum(
+                (value * g).sum() for value, g in zip(outputs[name], gradient, strict=True)
+            )
         else:
             total += (outputs[name] * gradient).sum()
     return total
@@ -184,9 +186,7 @@ def test_pullback_may_be_called_again_and_for_one_output_at_a_time():
     output_gradients = random_like(outputs, generator)
     together = pullback(output_gradients)
     one_by_one = [pullback({name: g}) for name, g in output_gradients.items()]
-    sums = {
-        name: sum(part.parameters[name] for part in one_by_one) for name in together.parameters
-    }
+    sums = {name: sum(part.parameters[name] for part in one_by_one) for name in together.parameters}
     inputs_embeds = sum(part.inputs_embeds for part in one_by_one)
     assert_close_gradients(
         together, together._replace(parameters=sums, inputs_embeds=inputs_embeds)

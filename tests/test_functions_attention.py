@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from albert_np.functions.attention import (
     Heads,
-    ProductCache,
+    ContextCache,
+    ScoresCache,
     attention_backward,
     attention_context_backward,
     attention_context_forward,
@@ -88,15 +89,15 @@ def gradient_terms(dcontext, query_key_value, A, mask, dprobabilities=0, dropout
     query, key, value = (np.abs(head) for head in heads_of(query_key_value, A))
     _, probabilities, _ = closed_form(query_key_value, A, mask)
     dmerged = np.abs(by_heads(dcontext, A))
-    dweights, _ = attention_context_backward(dmerged, ProductCache(probabilities, value))
+    dweights, _ = attention_context_backward(dmerged, ContextCache(probabilities, value))
     dweights = dweights + np.abs(dprobabilities)
     dropped = probabilities
     if dropout is not None:
         dweights = dropout_backward(dweights, dropout)
         dropped = dropout_backward(probabilities, dropout)
-    _, dvalue = attention_context_backward(dmerged, ProductCache(dropped, value))
+    _, dvalue = attention_context_backward(dmerged, ContextCache(dropped, value))
     dscores = softmax_terms(dweights, probabilities)
-    dquery, dkey = attention_scores_backward(dscores, ProductCache(query, key))
+    dquery, dkey = attention_scores_backward(dscores, ScoresCache(query, key))
     return split_heads_backward(Heads(dquery, dkey, dvalue), None)
 
 
@@ -110,7 +111,7 @@ def test_equals_the_closed_form(seed, dtype, sizes, scale):
     _, probabilities, expected = closed_form(query_key_value, A, mask)
     units, terms = bound_of(query_key_value, A, mask)
     assert_within(by_heads(context, A), expected, units, terms)
-    assert_within(cache.context.left, probabilities, units, probabilities)
+    assert_within(cache.context.probabilities, probabilities, units, probabilities)
 
 
 @given(SEEDS, DTYPES, SIZES)
@@ -142,7 +143,7 @@ def test_fully_masked_rows_give_the_mean_of_all_values(seed, dtype, sizes, scale
     value = query_key_value[..., 2 * A * D :].astype(np.float64)
     mean = np.broadcast_to(value.mean(axis=1, keepdims=True), value.shape)
     assert_within(context, mean, S + 3, np.abs(value).mean(axis=1, keepdims=True))
-    assert np.all(cache.context.left == 1 / dtype(S))
+    assert np.all(cache.context.probabilities == 1 / dtype(S))
 
 
 @given(SEEDS, DTYPES, SIZES)
@@ -213,7 +214,7 @@ def test_backward_is_the_derivative(seed, sizes, masked, dropout):
 
     def both(query_key_value):
         context, cache = attention_forward(query_key_value, A, mask if masked else None, dropout)
-        return np.concatenate([context.ravel(), cache.context.left.ravel()])
+        return np.concatenate([context.ravel(), cache.context.probabilities.ravel()])
 
     _, cache = attention_forward(query_key_value, A, mask if masked else None, dropout)
     for dleft in dprobabilities, None:
@@ -298,17 +299,19 @@ def test_backward_of_each_step_is_the_derivative(seed, sizes):
     query, key, dcontext = (normal(rng, (B, A, S, D)) for _ in range(3))
     weights, dscores = (normal(rng, (B, A, S, S)) for _ in range(2))
     mask = draw_mask(rng, B, S)
-    for forward, backward, inputs, dy in [
-        (attention_scores_forward, attention_scores_backward, (query, key), dscores),
-        (attention_context_forward, attention_context_backward, (weights, key), dcontext),
+    scores_pair = (attention_scores_forward, attention_scores_backward, ScoresCache)
+    context_pair = (attention_context_forward, attention_context_backward, ContextCache)
+    for (forward, backward, cache), inputs, dy in [
+        (scores_pair, (query, key), dscores),
+        (context_pair, (weights, key), dcontext),
     ]:
         assert_derivative(
             rng,
             lambda *moved, forward=forward: forward(*moved)[0],
             inputs,
             dy,
-            backward(dy, ProductCache(*inputs)),
-            backward(np.abs(dy), ProductCache(*map(np.abs, inputs))),
+            backward(dy, cache(*inputs)),
+            backward(np.abs(dy), cache(*map(np.abs, inputs))),
         )
     dmasked = mask_scores_backward(dscores, None)
     assert_derivative(

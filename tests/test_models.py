@@ -1,6 +1,9 @@
 """What the models promise, apart from their numbers."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,17 +228,41 @@ def test_replaced_query_key_and_value_are_used():
     a = model(ids, output_attentions=True).attentions[0]
     b = exchanged(ids, output_attentions=True).attentions[0]
     assert (a != b).any()
-    copied = random_model(AlbertModel, small_config())
-    copied.parameters = {name: array.copy() for name, array in model.parameters.items()}
-    np.testing.assert_array_equal(copied(ids).pooler_output, model(ids).pooler_output)
+    replaced = random_model(AlbertModel, small_config())
+    replaced.parameters = {name: array.copy() for name, array in model.parameters.items()}
+    np.testing.assert_array_equal(replaced(ids).pooler_output, model(ids).pooler_output)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model, 4))]
+)
+def test_copies_of_a_model_compute_the_same(copied):
+    """Their query, key and value lie in memory as the copying left them."""
+    model = random_model(AlbertForMaskedLM, small_config())
+    batch = random_batch(AlbertForMaskedLM, model.config, np.random.default_rng(0))
+    loss, gradients = model.loss_and_gradients(**batch)
+    copied_loss, copied_gradients = copied(model).loss_and_gradients(**batch)
+    assert loss == copied_loss
+    for name, gradient in gradients.parameters.items():
+        np.testing.assert_array_equal(gradient, copied_gradients.parameters[name])
+
+
+def test_a_batch_may_be_refilled_before_the_pullback():
+    model = random_model(AlbertForMaskedLM, small_config())
+    batch = random_batch(AlbertForMaskedLM, model.config, np.random.default_rng(0))
+    _, pullback = model.vjp(**batch)
+    before = pullback().parameters
+    for array in batch.values():
+        array[...] = 0
+    for name, gradient in pullback().parameters.items():
+        np.testing.assert_array_equal(gradient, before[name])
 
 
 def test_schedule_shares_layers_among_groups_in_order():
     config = small_config(num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2)
-    assert layer_schedule(config) == (
-        (0, 0), (0, 1), (0, 0), (0, 1), (1, 0), (1, 1), (1, 0), (1, 1),
-    )  # fmt: skip
-    assert layer_schedule(small_config()) == ((0, 0),) * 3
+    first, second = ((0, 0), (0, 1)), ((1, 0), (1, 1))
+    assert layer_schedule(config) == (first, first, second, second)
+    assert layer_schedule(small_config()) == (((0, 0),),) * 3
 
 
 def test_initial_parameters_are_hugging_faces():
@@ -256,8 +283,6 @@ def test_initial_parameters_are_hugging_faces():
 
 
 def test_an_operation_of_the_back_end_can_be_replaced():
-    from dataclasses import replace
-
     calls = []
 
     def counted(*arguments, **settings):

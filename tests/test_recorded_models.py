@@ -36,7 +36,11 @@ def assert_near(value, expected, scale):
 
 
 def test_there_is_a_recording_for_each_class():
-    assert [path.stem for path in RECORDED] == ["models_base", "models_masked_lm", "models_pretraining"]
+    assert [path.stem for path in RECORDED] == [
+        "models_base",
+        "models_masked_lm",
+        "models_pretraining",
+    ]
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)

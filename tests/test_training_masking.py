@@ -18,9 +18,9 @@ from albert_np.training.masking import (
 # Ids 0 to 4 are special; of the others, the even ones start a word.
 PIECES = Pieces(np.arange(40) < 5, np.arange(40) % 2 == 0, 4)
 
-rows = st.lists(
-    st.lists(st.integers(0, 39), min_size=12, max_size=12), min_size=1, max_size=6
-).map(np.array)
+rows = st.lists(st.lists(st.integers(0, 39), min_size=12, max_size=12), min_size=1, max_size=6).map(
+    np.array
+)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -98,11 +98,7 @@ def test_lengths_of_runs_follow_the_formula():
     words = [(i, i + 1) for i in range(2000)]
     rng = np.random.default_rng(1)
     lengths = np.array(
-        [
-            end - first
-            for _ in range(40)
-            for first, end in choose_ngrams(words, 300, rng)[:100]
-        ]
+        [end - first for _ in range(40) for first, end in choose_ngrams(words, 300, rng)[:100]]
     )
     assert len(lengths) == 4000
     for n, probability in enumerate(ngram_probabilities(), start=1):

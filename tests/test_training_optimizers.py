@@ -48,9 +48,7 @@ def test_the_first_step_is_the_rate_whatever_the_gradients_size():
 
 def test_decay_shrinks_what_it_is_not_told_to_leave_alone():
     parameters = {"weight": np.ones((2, 2)), "bias": np.ones(2)}
-    optimizer = AdamW(
-        parameters, weight_decay=0.5, undecayed=biases_and_layer_norms(parameters)
-    )
+    optimizer = AdamW(parameters, weight_decay=0.5, undecayed=biases_and_layer_norms(parameters))
     optimizer.step({name: np.zeros_like(array) for name, array in parameters.items()}, lr=0.1)
     np.testing.assert_array_equal(parameters["weight"], 0.95 * np.ones((2, 2)))
     np.testing.assert_array_equal(parameters["bias"], np.ones(2))

@@ -37,4 +37,8 @@ def test_runs_fit_and_together_are_the_document(document, room):
 
 
 def test_runs_are_as_long_as_fits():
-    assert split_to_fit(["aa", "bb", "c", "dddd"], [2, 2, 1, 4], 4) == [["aa", "bb"], ["c"], ["dddd"]]
+    assert split_to_fit(["aa", "bb", "c", "dddd"], [2, 2, 1, 4], 4) == [
+        ["aa", "bb"],
+        ["c"],
+        ["dddd"],
+    ]

@@ -5,6 +5,9 @@
 
 No function has state. `cache` is what backward needs of forward and nothing more. `dx` is the
 gradient of the loss with respect to `x`. Any leading shape is accepted where a docstring writes
-`...`; floating dtypes are kept. Forward passes are analytic functions of their floating inputs, so
-that complex input gives derivatives by the complex step.
+`...`; float32 and float64 are kept. With `into`, a backward pass adds to slots it is given, and
+returns those sums in the place of the gradients of parameters.
+
+Forward passes are analytic functions of their floating inputs, so that complex input (parameters
+and all) gives derivatives by the complex step, as long as no exponential overflows.
 """

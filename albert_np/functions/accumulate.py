@@ -1,4 +1,4 @@
-"""Where gradients of shared parameters are summed."""
+"""Sums of gradients: of shared parameters, and of a value that several functions read."""
 
 
 def accumulate(gradients, into):
@@ -22,3 +22,19 @@ def accumulate(gradients, into):
         if gradient is not None:
             slot += gradient
     return into
+
+
+def add_gradients(*gradients):
+    """The sum of those gradients that are there; None where there is none.
+
+    Parameters
+    ----------
+    *gradients : array or None
+        All of one shape.
+
+    Returns
+    -------
+    array or None
+    """
+    present = [gradient for gradient in gradients if gradient is not None]
+    return sum(present[1:], start=present[0]) if present else None

@@ -1,6 +1,7 @@
 """Activations, element by element: gelu_new, gelu, relu, silu, and the pooler's tanh.
 
-Each `cache` is what the derivative is a function of: x, or y where y says it more simply.
+Each `cache` is what the derivative is a function of: x, or y where y says it more simply. Arrays
+have one axis or more.
 """
 
 import math
@@ -9,7 +10,7 @@ import numpy as np
 from scipy.special import ndtr
 
 CUBIC = 0.044715
-TWICE_SLOPE = 2 * math.sqrt(2 / math.pi)
+TWO_ROOT_2_OVER_PI = 2 * math.sqrt(2 / math.pi)
 # gelu_new is x, or 0, to the last bit outside ±FLAT in every dtype: exp(−2u) has underflowed.
 FLAT = 40.0
 
@@ -42,8 +43,8 @@ def gelu_new_forward(x):
     """
     with np.errstate(over="ignore"):  # u, then exp(−2u): both limits are right at infinity
         minus_2u = x * x
-        minus_2u *= -TWICE_SLOPE * CUBIC
-        minus_2u -= TWICE_SLOPE
+        minus_2u *= -TWO_ROOT_2_OVER_PI * CUBIC
+        minus_2u -= TWO_ROOT_2_OVER_PI
         minus_2u *= x
         y = np.exp(minus_2u, out=minus_2u)
     y += 1
@@ -53,7 +54,7 @@ def gelu_new_forward(x):
 def gelu_new_backward(dy, cache):
     """Backward pass of `gelu_new_forward`.
 
-        s = σ(2u)          dx = dy ∘ (s + x s (1 − s) 2u′),   2u′ = 2 √(2/π) (1 + 3·0.044715 x²)
+        s = σ(2u)          dx = dy ∘ s ∘ (1 + x (1 − s) 2u′),   2u′ = 2 √(2/π) (1 + 3·0.044715 x²)
 
     The key step: σ′ = σ (1 − σ).
 
@@ -68,17 +69,20 @@ def gelu_new_backward(dy, cache):
     dx : array, shape (...)
     """
     x = np.clip(cache, -FLAT, FLAT)
-    x_squared = x * x
-    slope = _sigmoid(TWICE_SLOPE * x * (1 + CUBIC * x_squared))
-    x_squared *= 3 * CUBIC
-    x_squared += 1
-    x_squared *= x
-    x_squared *= TWICE_SLOPE
-    x_squared *= 1 - slope
-    x_squared += 1
-    slope *= x_squared
-    slope *= dy
-    return slope
+    dx = x * x
+    two_u = CUBIC * dx
+    two_u += 1
+    two_u *= x
+    two_u *= TWO_ROOT_2_OVER_PI
+    s = _sigmoid(two_u)
+    dx *= 3 * CUBIC * TWO_ROOT_2_OVER_PI
+    dx += TWO_ROOT_2_OVER_PI  # 2u′
+    dx *= x
+    dx *= 1 - s
+    dx += 1
+    dx *= s
+    dx *= dy
+    return dx
 
 
 def gelu_forward(x):

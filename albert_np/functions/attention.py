@@ -18,19 +18,23 @@ class Heads(NamedTuple):
     value: object
 
 
-class ProductCache(NamedTuple):
-    left: object
-    right: object
+class ScoresCache(NamedTuple):
+    query: object  # (B, A, S, D)
+    key: object  # (B, A, S, D)
+
+
+class ContextCache(NamedTuple):
+    probabilities: object  # (B, A, S, S), as they met the values
+    value: object  # (B, A, S, D)
 
 
 class AttentionCache(NamedTuple):
-    heads: object
-    scores: ProductCache
+    scores: ScoresCache
     masked: bool
     softmax: object
     dropout: object
-    context: ProductCache  # context.left: the probabilities as they met the values, (B, A, S, S)
-    merge: object
+    context: ContextCache
+    num_attention_heads: int
 
 
 def split_heads_forward(query_key_value, num_attention_heads):
@@ -68,8 +72,8 @@ def split_heads_backward(dheads, cache):
     dquery_key_value : array, shape (B, S, 3H)
     """
     B, A, S, D = dheads.query.shape
-    together = np.stack(dheads)  # (3, B, A, S, D)
-    return together.transpose(1, 3, 0, 2, 4).reshape(B, S, 3 * A * D)
+    rows = [dhead.transpose(0, 2, 1, 3) for dhead in dheads]  # (B, S, A, D)
+    return np.stack(rows, axis=2).reshape(B, S, 3 * A * D)
 
 
 def merge_heads_forward(x):
@@ -118,10 +122,10 @@ def attention_scores_forward(query, key):
     Returns
     -------
     scores : array, shape (B, A, S, S)
-    cache : ProductCache
+    cache : ScoresCache
     """
     scale = 1 / math.sqrt(query.shape[-1])
-    return (query * scale) @ key.swapaxes(-1, -2), ProductCache(query, key)
+    return (query * scale) @ key.swapaxes(-1, -2), ScoresCache(query, key)
 
 
 def attention_scores_backward(dscores, cache):
@@ -132,7 +136,7 @@ def attention_scores_backward(dscores, cache):
     Parameters
     ----------
     dscores : array, shape (B, A, S, S)
-    cache : ProductCache
+    cache : ScoresCache
 
     Returns
     -------
@@ -199,9 +203,9 @@ def attention_context_forward(probabilities, value):
     Returns
     -------
     context : array, shape (B, A, S, D)
-    cache : ProductCache
+    cache : ContextCache
     """
-    return probabilities @ value, ProductCache(probabilities, value)
+    return probabilities @ value, ContextCache(probabilities, value)
 
 
 def attention_context_backward(dcontext, cache):
@@ -212,7 +216,7 @@ def attention_context_backward(dcontext, cache):
     Parameters
     ----------
     dcontext : array, shape (B, A, S, D)
-    cache : ProductCache
+    cache : ContextCache
 
     Returns
     -------
@@ -247,9 +251,7 @@ def attention_forward(
     context : array, shape (B, S, H)
     cache : AttentionCache
     """
-    heads, heads_cache = call(
-        "split_heads", split_heads_forward, query_key_value, num_attention_heads
-    )
+    heads, _ = call("split_heads", split_heads_forward, query_key_value, num_attention_heads)
     scores, scores_cache = call("scores", attention_scores_forward, heads.query, heads.key)
     if attention_mask is not None:
         scores, _ = call("mask", mask_scores_forward, scores, attention_mask)
@@ -260,13 +262,12 @@ def attention_forward(
     context, context_cache = call("context", attention_context_forward, probabilities, heads.value)
     merged, merge_cache = call("merge_heads", merge_heads_forward, context)
     return merged, AttentionCache(
-        heads=heads_cache,
         scores=scores_cache,
         masked=attention_mask is not None,
         softmax=softmax_cache,
         dropout=dropout_cache,
         context=context_cache,
-        merge=merge_cache,
+        num_attention_heads=merge_cache,
     )
 
 
@@ -285,7 +286,7 @@ def attention_backward(dcontext, cache, dprobabilities=None, call=calling.call):
     -------
     dquery_key_value : array, shape (B, S, 3H)
     """
-    dmerged = call("merge_heads", merge_heads_backward, dcontext, cache.merge)
+    dmerged = call("merge_heads", merge_heads_backward, dcontext, cache.num_attention_heads)
     dweights, dvalue = call("context", attention_context_backward, dmerged, cache.context)
     if dprobabilities is not None:
         dweights = dweights + dprobabilities
@@ -295,4 +296,4 @@ def attention_backward(dcontext, cache, dprobabilities=None, call=calling.call):
     if cache.masked:
         dscores = call("mask", mask_scores_backward, dscores, None)
     dquery, dkey = call("scores", attention_scores_backward, dscores, cache.scores)
-    return call("split_heads", split_heads_backward, Heads(dquery, dkey, dvalue), cache.heads)
+    return call("split_heads", split_heads_backward, Heads(dquery, dkey, dvalue), None)

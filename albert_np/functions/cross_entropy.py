@@ -76,5 +76,5 @@ def cross_entropy_backward(dloss, cache):
     np.exp(dlogits, out=dlogits)
     own = np.take_along_axis(dlogits, label, axis=-1)
     np.put_along_axis(dlogits, label, own - 1, axis=-1)
-    dlogits *= np.where(labelled, dloss / max(int(labelled.sum()), 1), 0).astype(dlogits.dtype)
+    dlogits *= np.where(labelled, dloss / np.maximum(labelled.sum(), 1), 0).astype(dlogits.dtype)
     return dlogits

@@ -18,7 +18,7 @@ import numpy as np
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
-WORD = 0xFFFFFFFF
+LOW_32_BITS = 0xFFFFFFFF
 
 # The sites of a model; each repetition of the layer has two of its own.
 EMBEDDINGS_SITE = 0
@@ -67,12 +67,12 @@ def philox_4x32_10(counter, key):
         product1 = c2 * np.uint64(MULTIPLIERS[1])
         c0, c1, c2, c3 = (
             (product1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0),
-            product1 & np.uint64(WORD),
+            product1 & np.uint64(LOW_32_BITS),
             (product0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1),
-            product0 & np.uint64(WORD),
+            product0 & np.uint64(LOW_32_BITS),
         )
-        k0 = (k0 + KEY_INCREMENTS[0]) & WORD
-        k1 = (k1 + KEY_INCREMENTS[1]) & WORD
+        k0 = (k0 + KEY_INCREMENTS[0]) & LOW_32_BITS
+        k1 = (k1 + KEY_INCREMENTS[1]) & LOW_32_BITS
     return c0, c1, c2, c3
 
 
@@ -103,7 +103,7 @@ def keep_mask(shape, dropout):
         np.arange(sequences)[:, None, None, None],
         (dropout.site << 16) + np.arange(heads)[:, None, None],
     )
-    words = philox_4x32_10(counter, (dropout.seed & WORD, dropout.seed >> 32))
+    words = philox_4x32_10(counter, (dropout.seed & LOW_32_BITS, dropout.seed >> 32))
     threshold = np.uint64(math.floor(dropout.probability * 2**32))
     keep = np.stack([word >= threshold for word in words], axis=-1)  # (B, A, S, columns / 4, 4)
     return keep.reshape(sequences, heads, rows, -1)[..., :columns].reshape(shape)

@@ -16,9 +16,7 @@ from albert_np.functions.linear import linear_backward, linear_forward
 
 
 class BiasDropoutResidualLayerNormCache(NamedTuple):
-    bias: object
     dropout: object
-    add: object
     layer_norm: object
 
 
@@ -90,13 +88,13 @@ def bias_dropout_residual_layer_norm_forward(
     y : array, shape (..., H)
     cache : BiasDropoutResidualLayerNormCache
     """
-    biased, bias_cache = call("bias", bias_forward, x, bias)
+    biased, _ = call("bias", bias_forward, x, bias)
     dropout_cache = None
     if dropout is not None:
         biased, dropout_cache = call("dropout", dropout_forward, biased, dropout)
-    total, add_cache = call("add", add_forward, residual, biased)
+    total, _ = call("add", add_forward, residual, biased)
     y, norm_cache = call("layer_norm", layer_norm_forward, total, weight, shift, eps)
-    return y, BiasDropoutResidualLayerNormCache(bias_cache, dropout_cache, add_cache, norm_cache)
+    return y, BiasDropoutResidualLayerNormCache(dropout_cache, norm_cache)
 
 
 def bias_dropout_residual_layer_norm_backward(dy, cache, into=None, call=calling.call):
@@ -121,10 +119,10 @@ def bias_dropout_residual_layer_norm_backward(dy, cache, into=None, call=calling
     dtotal, dweight, dshift = call(
         "layer_norm", layer_norm_backward, dy, cache.layer_norm, into=norm_slots
     )
-    dresidual, dbiased = call("add", add_backward, dtotal, cache.add)
+    dresidual, dbiased = call("add", add_backward, dtotal, None)
     if cache.dropout is not None:
         dbiased = call("dropout", dropout_backward, dbiased, cache.dropout)
-    dx, dbias = call("bias", bias_backward, dbiased, cache.bias, into=bias_slot)
+    dx, dbias = call("bias", bias_backward, dbiased, None, into=bias_slot)
     return dx, dbias, dresidual, dweight, dshift
 
 

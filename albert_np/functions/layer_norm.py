@@ -35,7 +35,7 @@ def layer_norm_forward(x, weight, bias, eps):
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred * centred).mean(axis=-1, keepdims=True)
     inverse_deviation = 1 / np.sqrt(variance + eps)
-    normalized = centred * inverse_deviation
+    normalized = np.multiply(centred, inverse_deviation, out=centred)
     y = normalized * weight
     y += bias
     return y, LayerNormCache(normalized, inverse_deviation, weight)

@@ -39,7 +39,7 @@ class Pairing(NamedTuple):
 
 
 def _article(article, word):
-    """"a" or "an", by the word's first letter (the world has no hour and no unit)."""
+    """ "a" or "an", by the word's first letter (the world has no hour and no unit)."""
     return f"{article}n" if word[0].lower() in "aeiou" else article
 
 

@@ -101,4 +101,6 @@ def linear_schedule(lr, steps, warmup_steps):
     array, shape (steps,)
     """
     step = np.arange(1, steps + 1)
-    return lr * np.minimum(step / max(warmup_steps, 1), (steps + 1 - step) / (steps + 1 - warmup_steps))
+    return lr * np.minimum(
+        step / max(warmup_steps, 1), (steps + 1 - step) / (steps + 1 - warmup_steps)
+    )

@@ -78,10 +78,10 @@ def give_masks(peer, seed):
     hidden, attention = config.hidden_dropout_prob, config.attention_probs_dropout_prob
     albert = getattr(peer, "albert", peer)
     albert.embeddings.dropout = OurDropout(hidden, seed, [EMBEDDINGS_SITE])
-    schedule = layer_schedule(config)
+    repetitions = [place for layer in layer_schedule(config) for place in layer]
     for group, layers in enumerate(albert.encoder.albert_layer_groups):
         for inner, layer in enumerate(layers.albert_layers):
-            turns = [turn for turn, place in enumerate(schedule) if place == (group, inner)]
+            turns = [turn for turn, place in enumerate(repetitions) if place == (group, inner)]
             layer.attention.attention_dropout = OurDropout(
                 attention, seed, [attention_probabilities_site(turn) for turn in turns]
             )

@@ -171,7 +171,7 @@ def test_layer_schedule_is_the_one_that_the_peer_follows(layers):
         for group, module in enumerate(peer.encoder.albert_layer_groups):
             module.register_forward_hook(lambda *_, group=group: ran.append(group))
         peer(torch.tensor([[1]]))
-        assert ran == [group for group, _ in layer_schedule(config)]
+        assert ran == [group for ((group, _),) in layer_schedule(config)]
 
 
 def test_fifty_steps_of_adamw_follow_the_same_losses():
