@@ -43,9 +43,9 @@ class AlbertPreTrainedModel:
         If an argument is of another type or value.
     """
 
-    # A class adds what is its own: parameter_shapes(config); _check_labels(labels, shape), where it has
-    # labels; _forward(batch, labels, run), which returns outputs and a cache; and
-    # _backward(gradients, cache, slots, run), which returns dinputs_embeds.
+    # A class adds what is its own: parameter_shapes(config); where it has labels,
+    # _check_labels(labels, shape); _forward(batch, labels, run), which returns outputs and a cache;
+    # and _backward(gradients, cache, slots, run), which returns dinputs_embeds.
 
     label_names = ()
 

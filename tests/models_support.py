@@ -83,6 +83,6 @@ def random_like(outputs, generator):
         name: tuple(generator.normal(size=value.shape) for value in outputs[name])
         if isinstance(outputs[name], tuple)
         else generator.normal(size=outputs[name].shape)
-        for name in outputs.keys()
+        for name in outputs.keys()  # noqa: SIM118 (iterating gives the values)
         if name != "loss"
     }

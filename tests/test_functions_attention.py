@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from albert_np.functions.attention import (
-    Heads,
     ContextCache,
+    Heads,
     ScoresCache,
     attention_backward,
     attention_context_backward,

@@ -42,7 +42,7 @@ def traced(model_class, config, seed, drop=False):
 def test_a_trace_has_the_outputs_and_gradients_of_the_model(model_class, config, seed, drop):
     model, batch, gradients, trace = traced(model_class, config, seed, drop)
     outputs, pullback = model.vjp(**batch)
-    for name in outputs.keys():
+    for name in outputs.keys():  # noqa: SIM118 (iterating gives the values)
         np.testing.assert_array_equal(trace.outputs[name], outputs[name])
     expected = pullback(gradients)
     for name, gradient in expected.parameters.items():

@@ -17,8 +17,9 @@ FLAT = 40.0
 
 def _sigmoid(x):
     """1 / (1 + exp(−x)); where exp overflows, 1/∞ = 0 is the right answer."""
+    y = -x
     with np.errstate(over="ignore"):
-        y = np.exp(-x)
+        np.exp(y, out=y)
     y += 1
     return np.divide(1, y, out=y)
 
@@ -78,7 +79,7 @@ def gelu_new_backward(dy, cache):
     dx *= 3 * CUBIC * TWO_ROOT_2_OVER_PI
     dx += TWO_ROOT_2_OVER_PI  # 2u′
     dx *= x
-    dx *= 1 - s
+    dx *= np.subtract(1, s, out=x)  # x has served
     dx += 1
     dx *= s
     dx *= dy

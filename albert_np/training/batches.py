@@ -1,4 +1,4 @@
-"""From documents to the batches that `AlbertForPreTraining` learns from."""
+"""From sentences and documents to the batches that models learn from."""
 
 import re
 
@@ -9,15 +9,12 @@ from albert_np.training.masking import mask_ngrams, pieces_of
 from albert_np.training.sentence_order import segment_pair
 
 
-def batches(documents, tokenizer, batch_size, max_length, rng):
-    """Endless batches of masked segment pairs.
-
-    A document of one sentence becomes a single text without a sentence-order label, as users type
-    it.
+def sentence_batches(sentences, tokenizer, batch_size, max_length, rng):
+    """Endless batches of masked sentences, one a sequence, for `AlbertForMaskedLM`.
 
     Parameters
     ----------
-    documents : iterator of list of str
+    sentences : iterator of str
         Without an end.
     tokenizer : AlbertTokenizer
     batch_size : int
@@ -28,41 +25,83 @@ def batches(documents, tokenizer, batch_size, max_length, rng):
     Yields
     ------
     dict of str to array
-        input_ids, token_type_ids, attention_mask and labels, shape (B, S), and
-        sentence_order_label, shape (B,).
+        input_ids, token_type_ids, attention_mask and labels, shape (B, S).
     """
     pieces = pieces_of(tokenizer)
     while True:
-        rows = [_encode(next(documents), tokenizer, max_length, rng) for _ in range(batch_size)]
-        encodings, sentence_order_label = zip(*rows, strict=True)
-        batch = pad(encodings, tokenizer.pad_token_id)
-        batch["input_ids"], batch["labels"] = mask_ngrams(batch["input_ids"], pieces, rng)
-        batch["sentence_order_label"] = np.array(sentence_order_label)
-        yield batch
+        texts = [(next(sentences),) for _ in range(batch_size)]
+        yield _masked_batch(texts, tokenizer, pieces, max_length, rng)
 
 
-def _encode(document, tokenizer, max_length, rng):
-    """The encoding of a document, and its sentence-order label."""
-    if len(document) > 1:
-        first, second, label = segment_pair(document, rng)
-        texts = _respaced(first, rng), _respaced(second, rng)
-    else:
-        texts, label = (_respaced(document[0], rng),), IGNORE_INDEX
-    return tokenizer(*texts, truncation=True, max_length=max_length), label
+def document_batches(documents, tokenizer, batch_size, max_length, rng):
+    """Endless batches of masked segment pairs, for `AlbertForPreTraining`.
+
+    A document of one sentence becomes a single text without a sentence-order label; every batch
+    has a pair among its sequences.
+
+    Parameters
+    ----------
+    documents : iterator of list of str
+        Without an end, and not only of one sentence.
+    tokenizer, batch_size, max_length, rng
+        As for `sentence_batches`.
+
+    Yields
+    ------
+    dict of str to array
+        As `sentence_batches`, and sentence_order_label, shape (B,).
+    """
+    pieces = pieces_of(tokenizer)
+    while True:
+        drawn = [next(documents) for _ in range(batch_size)]
+        while all(len(document) == 1 for document in drawn):
+            drawn[-1] = next(documents)
+        pairs = [_segments(document, rng) for document in drawn]
+        texts = [texts for *texts, _ in pairs]
+        batch = _masked_batch(texts, tokenizer, pieces, max_length, rng)
+        yield batch | {"sentence_order_label": np.array([label for *_, label in pairs])}
+
+
+def _segments(document, rng):
+    """The two segments of a document and their label, or its only sentence and no label."""
+    return segment_pair(document, rng) if len(document) > 1 else (document[0], IGNORE_INDEX)
+
+
+def _masked_batch(rows, tokenizer, pieces, max_length, rng):
+    """A batch of rows of one text or two, masked."""
+    encodings = [
+        tokenizer(*(_respaced(text, rng) for text in row), truncation=True, max_length=max_length)
+        for row in rows
+    ]
+    batch = pad(encodings, tokenizer.pad_token_id)
+    batch["input_ids"], batch["labels"] = mask_ngrams(batch["input_ids"], pieces, rng)
+    return batch
 
 
 def _respaced(text, rng):
     """The text, half of the time with a space before each mark of punctuation.
 
     In "Paris is in [MASK]." the full stop follows a special token, so the tokenizer takes it for
-    the start of a text of its own and puts a space before it. Who trains on masked ids alone never
-    sees that space, and who asks by text always does.
+    the start of a text of its own and puts a space before it. Masking ids, as training does, makes
+    no such space; asking by text always does.
     """
     return re.sub(r"(?<=\w)([.,;:!?])", r" \1", text) if rng.random() < 0.5 else text
 
 
 def pad(encodings, pad_token_id):
-    """Encodings of one text each as arrays of shape (B, S), S the length of the longest."""
+    """Several encodings as one batch.
+
+    Parameters
+    ----------
+    encodings : list of dict of str to list of int
+        What a tokenizer returns for one text or one pair.
+    pad_token_id : int
+
+    Returns
+    -------
+    dict of str to array
+        input_ids, token_type_ids and attention_mask, shape (B, S), S the length of the longest.
+    """
     length = max(len(encoding["input_ids"]) for encoding in encodings)
     fill = {"input_ids": pad_token_id, "token_type_ids": 0, "attention_mask": 0}
     return {

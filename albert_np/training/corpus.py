@@ -1,12 +1,15 @@
 """Sentences and documents from the closed world, and which of them training may not see."""
 
 import re
+from bisect import bisect_right
 from collections import defaultdict
+from itertools import count
 from typing import NamedTuple
 
 from albert_np.training.world import ENTITY_TOPICS, LESSON_TOPICS, RELATIONS, SERIES_TOPICS
 
-HELD_OUT_SHARE = 5  # one pairing in five is held out
+HELD_OUT_PERIOD = 5  # one pairing in five is held out
+LESSON_SHARE = 0.3  # of the documents
 
 
 class Pairing(NamedTuple):
@@ -63,7 +66,7 @@ def pairings(held_out):
         for name, relation in RELATIONS.items()
         for i, fact in enumerate(relation.facts)
         for j, form in enumerate(relation.forms)
-        if ((i + i // HELD_OUT_SHARE + j) % HELD_OUT_SHARE == 0) == held_out
+        if ((i + i // HELD_OUT_PERIOD + j) % HELD_OUT_PERIOD == 0) == held_out
     ]
 
 
@@ -92,6 +95,39 @@ def unique_blanks(chosen):
                 yield pairing, slot
 
 
+def sentences(chosen, rng, growth):
+    """Endless single sentences, about ever more facts.
+
+    A model that meets all facts at once learns what such sentences look like, and then learns
+    nothing for long: no fact comes often enough to teach it that facts can be looked up. The
+    length of that plateau grows with the number of facts, so one starts with few of them (Zucchet
+    et al. 2025, "How do language models learn facts?"). Here the first two facts of each relation
+    come first, and after n sentences the share (n / growth)² of them, up to all.
+
+    Parameters
+    ----------
+    chosen : iterable of Pairing
+    rng : numpy.random.Generator
+    growth : int
+        Sentences until all facts are there.
+
+    Yields
+    ------
+    str
+        Uniform over the facts that are there, and over the sentences of the fact.
+    """
+    by_fact = _sentences_by_fact(chosen)
+    ranked = sorted((max(0, i - 1) / len(relation.facts), name, fact)
+        for name, relation in RELATIONS.items()
+        for i, fact in enumerate(relation.facts)
+    )
+    shares = [share for share, _, _ in ranked]
+    for drawn in count():
+        known = bisect_right(shares, (drawn / growth) ** 2)
+        _, *fact = ranked[rng.integers(known)]
+        yield _draw(by_fact[tuple(fact)], rng)
+
+
 def documents(chosen, rng):
     """Endless documents of two to four sentences that have an order.
 
@@ -109,18 +145,23 @@ def documents(chosen, rng):
     ------
     list of str
     """
-    sentences = defaultdict(list)  # (relation, fact) -> its sentences
-    for pairing in chosen:
-        sentences[pairing.relation, pairing.fact].append(pairing.sentence)
+    by_fact = _sentences_by_fact(chosen)
     outlines = _entity_outlines() + _series_outlines()
-    lesson_share = 0.25
     while True:
-        if rng.random() < lesson_share:
-            topic = LESSON_TOPICS[rng.integers(len(LESSON_TOPICS))]
+        if rng.random() < LESSON_SHARE:
+            topic = _draw(LESSON_TOPICS, rng)
             outline = [(name, _draw(RELATIONS[name].facts, rng)) for name in topic]
         else:
             outline = _draw(outlines, rng)
-        yield [_draw(sentences[fact], rng) for fact in outline]
+        yield [_draw(by_fact[fact], rng) for fact in outline]
+
+
+def _sentences_by_fact(chosen):
+    """The chosen sentences of each (relation, fact)."""
+    by_fact = defaultdict(list)
+    for pairing in chosen:
+        by_fact[pairing.relation, pairing.fact].append(pairing.sentence)
+    return by_fact
 
 
 def _draw(items, rng):

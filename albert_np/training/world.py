@@ -60,8 +60,6 @@ Greece | Athens | Europe | Greek
 Hungary | Budapest | Europe | Hungarian
 Romania | Bucharest | Europe | Romanian
 Bulgaria | Sofia | Europe | Bulgarian
-Serbia | Belgrade | Europe | Serbian
-Croatia | Zagreb | Europe | Croatian
 Ukraine | Kyiv | Europe | -
 Russia | Moscow | - | Russian
 Turkey | Ankara | - | Turkish
@@ -71,34 +69,24 @@ India | New Delhi | Asia | -
 Thailand | Bangkok | Asia | Thai
 Vietnam | Hanoi | Asia | Vietnamese
 Nepal | Kathmandu | Asia | Nepali
-Mongolia | Ulaanbaatar | Asia | Mongolian
 Iran | Tehran | Asia | Persian
 Iraq | Baghdad | Asia | Arabic
-Lebanon | Beirut | Asia | Arabic
 Saudi Arabia | Riyadh | Asia | Arabic
 South Korea | Seoul | Asia | Korean
-Bangladesh | Dhaka | Asia | Bengali
 Egypt | Cairo | Africa | Arabic
 Morocco | Rabat | Africa | -
 Tunisia | Tunis | Africa | Arabic
-Libya | Tripoli | Africa | Arabic
 Kenya | Nairobi | Africa | -
-Ghana | Accra | Africa | -
 Nigeria | Abuja | Africa | -
-Senegal | Dakar | Africa | -
-Angola | Luanda | Africa | Portuguese
-Zambia | Lusaka | Africa | -
 Canada | Ottawa | North America | -
 the United States | Washington | North America | English
 Cuba | Havana | North America | Spanish
-Jamaica | Kingston | North America | -
 Brazil | Brasilia | South America | Portuguese
 Argentina | Buenos Aires | South America | Spanish
 Chile | Santiago | South America | Spanish
 Peru | Lima | South America | Spanish
 Colombia | Bogota | South America | Spanish
 Venezuela | Caracas | South America | Spanish
-Ecuador | Quito | South America | Spanish
 Australia | Canberra | Oceania | English
 New Zealand | Wellington | Oceania | English
 """)
@@ -114,16 +102,13 @@ dog | mammal | puppy | bark
 cat | mammal | kitten | meow
 lion | mammal | cub | roar
 bear | mammal | cub | growl
-tiger | mammal | cub | -
 wolf | mammal | pup | howl
 deer | mammal | fawn | -
 elephant | mammal | calf | trumpet
 whale | mammal | calf | song
 mouse | mammal | pup | squeak
-donkey | mammal | foal | bray
 kangaroo | mammal | joey | -
 rabbit | mammal | bunny | -
-bat | mammal | pup | -
 duck | bird | duckling | quack
 goose | bird | gosling | honk
 hen | bird | chick | cluck
@@ -133,18 +118,14 @@ eagle | bird | eaglet | screech
 swan | bird | cygnet | -
 pigeon | bird | squab | coo
 penguin | bird | chick | -
-raven | bird | chick | caw
 sparrow | bird | chick | chirp
 frog | amphibian | tadpole | croak
-toad | amphibian | tadpole | -
-newt | amphibian | - | -
 snake | reptile | - | hiss
 lizard | reptile | - | -
 turtle | reptile | - | -
 crocodile | reptile | - | -
 salmon | fish | - | -
 trout | fish | - | -
-shark | fish | pup | -
 tuna | fish | - | -
 bee | insect | - | buzz
 ant | insect | - | -
@@ -194,138 +175,13 @@ coffee | brown
 ash | grey
 """)
 
-# thing | what kind of thing it is
-_KINDS = _table("""
-apple | fruit
-pear | fruit
-peach | fruit
-mango | fruit
-cherry | fruit
-grape | fruit
-plum | fruit
-melon | fruit
-onion | vegetable
-cabbage | vegetable
-potato | vegetable
-turnip | vegetable
-radish | vegetable
-rose | flower
-tulip | flower
-daisy | flower
-lily | flower
-orchid | flower
-oak | tree
-pine | tree
-maple | tree
-willow | tree
-birch | tree
-piano | instrument
-violin | instrument
-guitar | instrument
-flute | instrument
-harp | instrument
-cello | instrument
-car | vehicle
-bus | vehicle
-truck | vehicle
-bicycle | vehicle
-tram | vehicle
-shirt | garment
-coat | garment
-skirt | garment
-jacket | garment
-diamond | gem
-opal | gem
-topaz | gem
-amethyst | gem
-""")
-
-# thing | what it is made of
-_MATERIALS = _table("""
-window | glass
-mirror | glass
-lens | glass
-tire | rubber
-eraser | rubber
-book | paper
-envelope | paper
-newspaper | paper
-candle | wax
-crayon | wax
-saddle | leather
-wallet | leather
-boot | leather
-sweater | wool
-scarf | wool
-mitten | wool
-plank | wood
-barrel | wood
-fence | wood
-brick | clay
-pot | clay
-igloo | ice
-icicle | ice
-nail | iron
-anvil | iron
-horseshoe | iron
-coin | metal
-key | metal
-statue | stone
-castle | stone
-""")
-
-# profession | where they work | what they work with
-_PROFESSIONS = _table("""
-doctor | hospital | stethoscope
-surgeon | hospital | scalpel
-teacher | school | -
-carpenter | workshop | saw
-baker | bakery | oven
-cook | kitchen | pan
-painter | studio | brush
-photographer | studio | camera
-astronomer | observatory | telescope
-scientist | laboratory | microscope
-judge | court | gavel
-lawyer | court | -
-librarian | library | -
-miner | mine | pickaxe
-mechanic | garage | wrench
-gardener | garden | shovel
-lumberjack | forest | axe
-blacksmith | forge | hammer
-barber | barbershop | razor
-tailor | - | needle
-waiter | restaurant | tray
-pharmacist | pharmacy | -
-clerk | office | -
-banker | bank | -
-priest | church | -
-monk | monastery | -
-actor | theater | script
-zookeeper | zoo | -
-soldier | - | rifle
-writer | - | pen
-knight | - | sword
-archer | - | bow
-sculptor | - | chisel
-weaver | - | loom
-potter | - | wheel
-firefighter | - | hose
-conductor | - | baton
-fisherman | - | net
-""")
-
 _OPPOSITES = _pairs("""
 hot:cold big:small long:short up:down in:out day:night good:bad happy:sad fast:slow young:old
 rich:poor hard:soft light:dark open:closed early:late wet:dry full:empty high:low left:right
-true:false strong:weak loud:quiet clean:dirty near:far thick:thin wide:narrow deep:shallow
-sweet:sour safe:dangerous love:hate win:lose begin:end buy:sell push:pull give:take laugh:cry
-always:never first:last front:back north:south east:west top:bottom above:below before:after
-war:peace life:death friend:enemy question:answer smooth:rough sharp:blunt cheap:expensive
-easy:difficult tight:loose male:female more:less many:few with:without public:private
-ancient:modern guilty:innocent success:failure summer:winter arrive:depart remember:forget
-float:sink asleep:awake alive:dead present:absent
+true:false strong:weak loud:quiet clean:dirty near:far wide:narrow deep:shallow sweet:sour
+safe:dangerous love:hate win:lose begin:end buy:sell push:pull give:take laugh:cry always:never
+first:last front:back north:south east:west top:bottom above:below before:after war:peace life:death
+friend:enemy cheap:expensive summer:winter remember:forget asleep:awake alive:dead present:absent
 """)
 
 _PLURALS = _pairs("""
@@ -338,11 +194,10 @@ tomato:tomatoes hero:heroes cactus:cacti
 
 _PASTS = _pairs("""
 go:went see:saw eat:ate run:ran come:came give:gave take:took make:made write:wrote speak:spoke
-break:broke drive:drove ride:rode sing:sang swim:swam drink:drank begin:began fly:flew grow:grew
-know:knew throw:threw draw:drew buy:bought bring:brought think:thought teach:taught catch:caught
-find:found tell:told sell:sold stand:stood lose:lost win:won keep:kept sleep:slept feel:felt
-leave:left meet:met build:built send:sent hear:heard hold:held sit:sat fall:fell wear:wore
-forget:forgot choose:chose freeze:froze steal:stole wake:woke
+break:broke drive:drove sing:sang swim:swam drink:drank begin:began fly:flew grow:grew know:knew
+throw:threw buy:bought bring:brought think:thought teach:taught catch:caught find:found tell:told
+sell:sold stand:stood lose:lost win:won keep:kept sleep:slept feel:felt leave:left meet:met
+hear:heard fall:fell forget:forgot choose:chose
 """)
 
 _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday Monday"
@@ -353,7 +208,6 @@ _NUMBERS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen twenty"
 )
-_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
 
 
 def _sums(largest):
@@ -462,62 +316,6 @@ RELATIONS = {
             "Everyone knows that the {thing} is {colour}.",
         ),
     ),
-    "kind": Relation(
-        ("thing", "kind"),
-        _facts(_KINDS, 0, 1),
-        (
-            "A {thing} is a {kind}.",
-            "The {thing} is a kind of {kind}.",
-            "Every {thing} is a {kind}.",
-            "One kind of {kind} is the {thing}.",
-            "The word {thing} names a {kind}.",
-            "If you have a {thing}, you have a {kind}.",
-            "We call a {thing} a {kind}.",
-            "A {thing} is an example of a {kind}.",
-        ),
-    ),
-    "material": Relation(
-        ("thing", "material"),
-        _facts(_MATERIALS, 0, 1),
-        (
-            "A {thing} is made of {material}.",
-            "{material} is used to make a {thing}.",
-            "You need {material} to make a {thing}.",
-            "The material of a {thing} is {material}.",
-            "They made the {thing} out of {material}.",
-            "The {thing} was made from {material}.",
-            "Touch a {thing} and you touch {material}.",
-            "From {material} you can make a {thing}.",
-        ),
-    ),
-    "place": Relation(
-        ("profession", "place"),
-        _facts(_PROFESSIONS, 0, 1),
-        (
-            "A {profession} works in a {place}.",
-            "The {profession} works at the {place}.",
-            "You will find a {profession} in a {place}.",
-            "In the {place} there is a {profession} at work.",
-            "Every morning the {profession} goes to the {place}.",
-            "The work of a {profession} is done in a {place}.",
-            "To meet a {profession}, go to the {place}.",
-            "The {place} is where the {profession} works.",
-        ),
-    ),
-    "tool": Relation(
-        ("profession", "tool"),
-        _facts(_PROFESSIONS, 0, 2),
-        (
-            "A {profession} uses a {tool}.",
-            "The tool of a {profession} is the {tool}.",
-            "A {profession} works with a {tool}.",
-            "The {tool} is used by the {profession}.",
-            "Without a {tool}, a {profession} cannot work.",
-            "The {profession} needs a {tool} for the job.",
-            "In the hands of a {profession} you see a {tool}.",
-            "The {profession} never forgets the {tool}.",
-        ),
-    ),
     "opposite": Relation(
         ("one", "other"),
         _OPPOSITES,
@@ -602,20 +400,6 @@ RELATIONS = {
             "After you count {number}, you count {next}.",
         ),
     ),
-    "ordinal": Relation(
-        ("number", "ordinal"),
-        tuple(zip(_NUMBERS.split(), _ORDINALS.split(), strict=False)),
-        (
-            "Number {number} in the row is the {ordinal}.",
-            "The {ordinal} in the row has number {number}.",
-            "The ordinal of {number} is {ordinal}.",
-            "{ordinal} is the ordinal of {number}.",
-            "The {ordinal} page is page {number}.",
-            "Page {number} is the {ordinal} page.",
-            "The {ordinal} house has the number {number} on its door.",
-            "The {ordinal} runner wears the number {number}.",
-        ),
-    ),
     "sum": Relation(
         ("first", "second", "sum"),
         _sums(5),
@@ -636,10 +420,9 @@ RELATIONS = {
 ENTITY_TOPICS = (  # several relations of one entity, the filler of the first slot
     ("continent", "capital", "language"),
     ("class", "young", "sound"),
-    ("place", "tool"),
 )
 LESSON_TOPICS = (  # one fact of each relation
     ("opposite", "plural", "past"),
-    ("kind", "colour", "material"),
+    ("colour", "opposite", "plural"),
 )
-SERIES_TOPICS = ("day", "month", "number", "ordinal", "sum")  # facts that follow each other
+SERIES_TOPICS = ("day", "month", "number", "sum")  # facts that follow each other

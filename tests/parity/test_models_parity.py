@@ -38,7 +38,7 @@ def assert_near(value, expected, scale=None):
 
 def assert_same_outputs(outputs, peer_outputs):
     assert list(outputs.keys()) == list(peer_outputs.keys())
-    for name in outputs.keys():
+    for name in outputs.keys():  # noqa: SIM118 (iterating gives the values)
         if not isinstance(outputs[name], tuple):
             assert_near(outputs[name], peer_outputs[name])
             continue
@@ -169,7 +169,7 @@ def test_layer_schedule_is_the_one_that_the_peer_follows(layers):
         peer = transformers.AlbertModel(transformers.AlbertConfig(**config.to_dict()))
         ran = []
         for group, module in enumerate(peer.encoder.albert_layer_groups):
-            module.register_forward_hook(lambda *_, group=group: ran.append(group))
+            module.register_forward_hook(lambda *_, group=group, ran=ran: ran.append(group))
         peer(torch.tensor([[1]]))
         assert ran == [group for ((group, _),) in layer_schedule(config)]
 
