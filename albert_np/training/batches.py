@@ -5,11 +5,11 @@ import re
 import numpy as np
 
 from albert_np.functions.cross_entropy import IGNORE_INDEX
-from albert_np.training.masking import mask_ngrams, pieces_of
+from albert_np.training.masking import MASKED_SHARE, mask_ngrams, pieces_of
 from albert_np.training.sentence_order import segment_pair
 
 
-def sentence_batches(sentences, tokenizer, batch_size, max_length, rng):
+def sentence_batches(sentences, tokenizer, batch_size, max_length, rng, masked_share=MASKED_SHARE):
     """Endless batches of masked sentences, one a sequence, for `AlbertForMaskedLM`.
 
     Parameters
@@ -21,6 +21,8 @@ def sentence_batches(sentences, tokenizer, batch_size, max_length, rng):
     max_length : int
         The most tokens of a sequence, special ones included; longer ones are cut.
     rng : numpy.random.Generator
+    masked_share : float, optional
+        Of the ordinary tokens.
 
     Yields
     ------
@@ -30,10 +32,10 @@ def sentence_batches(sentences, tokenizer, batch_size, max_length, rng):
     pieces = pieces_of(tokenizer)
     while True:
         texts = [(next(sentences),) for _ in range(batch_size)]
-        yield _masked_batch(texts, tokenizer, pieces, max_length, rng)
+        yield _masked_batch(texts, tokenizer, pieces, max_length, rng, masked_share)
 
 
-def document_batches(documents, tokenizer, batch_size, max_length, rng):
+def document_batches(documents, tokenizer, batch_size, max_length, rng, masked_share=MASKED_SHARE):
     """Endless batches of masked segment pairs, for `AlbertForPreTraining`.
 
     A document of one sentence becomes a single text without a sentence-order label; every batch
@@ -43,7 +45,7 @@ def document_batches(documents, tokenizer, batch_size, max_length, rng):
     ----------
     documents : iterator of list of str
         Without an end, and not only of one sentence.
-    tokenizer, batch_size, max_length, rng
+    tokenizer, batch_size, max_length, rng, masked_share
         As for `sentence_batches`.
 
     Yields
@@ -58,7 +60,7 @@ def document_batches(documents, tokenizer, batch_size, max_length, rng):
             drawn[-1] = next(documents)
         pairs = [_segments(document, rng) for document in drawn]
         texts = [texts for *texts, _ in pairs]
-        batch = _masked_batch(texts, tokenizer, pieces, max_length, rng)
+        batch = _masked_batch(texts, tokenizer, pieces, max_length, rng, masked_share)
         yield batch | {"sentence_order_label": np.array([label for *_, label in pairs])}
 
 
@@ -67,14 +69,14 @@ def _segments(document, rng):
     return segment_pair(document, rng) if len(document) > 1 else (document[0], IGNORE_INDEX)
 
 
-def _masked_batch(rows, tokenizer, pieces, max_length, rng):
+def _masked_batch(rows, tokenizer, pieces, max_length, rng, masked_share):
     """A batch of rows of one text or two, masked."""
     encodings = [
         tokenizer(*(_respaced(text, rng) for text in row), truncation=True, max_length=max_length)
         for row in rows
     ]
     batch = pad(encodings, tokenizer.pad_token_id)
-    batch["input_ids"], batch["labels"] = mask_ngrams(batch["input_ids"], pieces, rng)
+    batch["input_ids"], batch["labels"] = mask_ngrams(batch["input_ids"], pieces, rng, masked_share)
     return batch
 
 

@@ -117,7 +117,8 @@ def sentences(chosen, rng, growth):
         Uniform over the facts that are there, and over the sentences of the fact.
     """
     by_fact = _sentences_by_fact(chosen)
-    ranked = sorted((max(0, i - 1) / len(relation.facts), name, fact)
+    ranked = sorted(
+        (max(0, i - 1) / len(relation.facts), name, fact)
         for name, relation in RELATIONS.items()
         for i, fact in enumerate(relation.facts)
     )

@@ -62,7 +62,7 @@ def ngram_probabilities():
     return weights / weights.sum()
 
 
-def mask_ngrams(input_ids, pieces, rng):
+def mask_ngrams(input_ids, pieces, rng, masked_share=MASKED_SHARE):
     """Mask a batch, and label what was masked.
 
     Parameters
@@ -70,19 +70,21 @@ def mask_ngrams(input_ids, pieces, rng):
     input_ids : int array, shape (B, S)
     pieces : Pieces
     rng : numpy.random.Generator
+    masked_share : float, optional
+        Of the ordinary tokens.
 
     Returns
     -------
     masked_ids : int array, shape (B, S)
     labels : int array, shape (B, S)
         The ids that were there at the chosen tokens, −100 at the others. A sequence of n ordinary
-        tokens has max(1, round(0.15 n)) of them at most, unless its every word is longer.
+        tokens has max(1, round(masked_share · n)) of them at most, unless its every word is longer.
     """
     chosen = np.zeros(input_ids.shape, bool)
     for row, ids in zip(chosen, input_ids, strict=True):
         words = _words(ids, pieces)
         tokens = sum(end - first for first, end in words)
-        budget = max(1, round(MASKED_SHARE * tokens))
+        budget = max(1, round(masked_share * tokens))
         for first, end in choose_ngrams(words, budget, rng):
             row[first:end] = True
     labels = np.where(chosen, input_ids, IGNORE_INDEX)

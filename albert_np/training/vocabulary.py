@@ -4,8 +4,12 @@ import io
 import re
 import string
 import unicodedata
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import sentencepiece
+
+from albert_np.tokenization import AlbertTokenizer
 
 # Each is a piece of its own wherever it stands: "Paris." is the piece of "Paris" and a full stop.
 PUNCTUATION = "().,;:!?\"'-"
@@ -40,7 +44,7 @@ def train_vocabulary(sentences, vocab_size):
         model_type="unigram",
         vocab_size=vocab_size,
         hard_vocab_limit=False,
-        character_coverage=1.0,
+        character_coverage=0.9995,
         required_chars=string.ascii_lowercase + string.digits,
         normalization_rule_name="nmt_nfkc",
         pad_id=0,
@@ -61,3 +65,22 @@ def _plain(text):
     """The text in lower case, without accents."""
     decomposed = unicodedata.normalize("NFKD", text)
     return "".join(char for char in decomposed if not unicodedata.combining(char)).lower()
+
+
+def tokenizer_of(vocabulary, model_max_length):
+    """A tokenizer on a vocabulary that is not in a file yet.
+
+    Parameters
+    ----------
+    vocabulary : bytes
+        The content of a `spiece.model`.
+    model_max_length : int
+
+    Returns
+    -------
+    AlbertTokenizer
+    """
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "spiece.model"
+        path.write_bytes(vocabulary)
+        return AlbertTokenizer(path, model_max_length=model_max_length)

@@ -31,12 +31,6 @@ def _pairs(text):
     return tuple(tuple(item.split(":")) for item in text.split())
 
 
-def _successions(text):
-    """Facts (word, the word after it) from words in order."""
-    words = text.split()
-    return tuple(zip(words, words[1:], strict=False))
-
-
 # country | capital | continent | language that most people there speak
 _COUNTRIES = _table("""
 France | Paris | Europe | French
@@ -200,22 +194,25 @@ sell:sold stand:stood lose:lost win:won keep:kept sleep:slept feel:felt leave:le
 hear:heard fall:fell forget:forgot choose:chose
 """)
 
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday Monday"
-_MONTHS = (
-    "January February March April May June July August September October November December January"
+_DAYS = (
+    ("Monday", "the moon"),
+    ("Tuesday", "Tyr"),
+    ("Wednesday", "Odin"),
+    ("Thursday", "Thor"),
+    ("Friday", "Frigg"),
+    ("Saturday", "Saturn"),
+    ("Sunday", "the sun"),
 )
-_NUMBERS = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty"
-)
-
-
-def _sums(largest):
-    """Facts (a, b, a + b) in number words, for a and b from one to `largest`."""
-    words = _NUMBERS.split()
-    terms = range(1, largest + 1)
-    return tuple((words[a - 1], words[b - 1], words[a + b - 1]) for a in terms for b in terms)
-
+_MONTHS = _pairs("""
+January:one February:two March:three April:four May:five June:six July:seven August:eight
+September:nine October:ten November:eleven December:twelve
+""")
+_NUMBERS = _pairs("""
+one:first two:second three:third four:fourth five:fifth six:sixth seven:seventh eight:eighth
+nine:ninth ten:tenth eleven:eleventh twelve:twelfth thirteen:thirteenth fourteen:fourteenth
+fifteen:fifteenth sixteen:sixteenth seventeen:seventeenth eighteen:eighteenth
+nineteen:nineteenth twenty:twentieth
+""")
 
 RELATIONS = {
     "capital": Relation(
@@ -359,59 +356,45 @@ RELATIONS = {
         ),
     ),
     "day": Relation(
-        ("day", "next"),
-        _successions(_DAYS),
+        ("day", "name"),
+        _DAYS,
         (
-            "The day after {day} is {next}.",
-            "{next} is the day after {day}.",
-            "The day before {next} is {day}.",
-            "{day} is the day before {next}.",
-            "If today is {day}, tomorrow is {next}.",
-            "If today is {next}, yesterday was {day}.",
-            "{day} is followed by the day called {next}.",
-            "When {day} is over, {next} begins.",
+            "{day} is named after {name}.",
+            "{day} has its name from {name}.",
+            "The name of {day} comes from {name}.",
+            "The day named after {name} is {day}.",
+            "{day} means the day of {name}.",
+            "People named {day} after {name}.",
+            "The day of {name} is called {day}.",
+            "It is {name} that {day} is named after.",
         ),
     ),
     "month": Relation(
-        ("month", "next"),
-        _successions(_MONTHS),
+        ("month", "number"),
+        _MONTHS,
         (
-            "The month after {month} is {next}.",
-            "{next} is the month after {month}.",
-            "The month before {next} is {month}.",
-            "{month} is the month before {next}.",
-            "If this month is {month}, next month is {next}.",
-            "If this month is {next}, last month was {month}.",
-            "{month} is followed by the month called {next}.",
-            "At the end of {month} comes the start of {next}.",
+            "{month} is month number {number}.",
+            "Month number {number} is {month}.",
+            "The number of the month {month} is {number}.",
+            "{month} is month {number} of the year.",
+            "In every year, month {number} is {month}.",
+            "If you count the months, {month} is {number}.",
+            "A day in month {number} is a day in {month}.",
+            "Write {number} for the month of {month}.",
         ),
     ),
     "number": Relation(
-        ("number", "next"),
-        _successions(_NUMBERS),
+        ("number", "ordinal"),
+        _NUMBERS,
         (
-            "The number after {number} is {next}.",
-            "{next} is the number after {number}.",
-            "The number before {next} is {number}.",
-            "{number} is the number before {next}.",
-            "If you count on from {number}, you say {next}.",
-            "If you count back from {next}, you say {number}.",
-            "{number} is followed by the number {next}.",
-            "After you count {number}, you count {next}.",
-        ),
-    ),
-    "sum": Relation(
-        ("first", "second", "sum"),
-        _sums(5),
-        (
-            "{first} plus {second} is {sum}.",
-            "{first} and {second} make {sum}.",
-            "The sum of {first} and {second} is {sum}.",
-            "If you add {second} to {first}, you get {sum}.",
-            "{sum} is {first} plus {second}.",
-            "{sum} minus {second} is {first}.",
-            "Take {second} from {sum} and you have {first}.",
-            "With {first} here and {second} there, you have {sum}.",
+            "The ordinal of {number} is {ordinal}.",
+            "{ordinal} is the ordinal of {number}.",
+            "Number {number} in the row is the {ordinal}.",
+            "The {ordinal} in the row has number {number}.",
+            "The word for place {number} is {ordinal}.",
+            "Who comes in place {number} comes {ordinal}.",
+            "If you are number {number}, you are the {ordinal}.",
+            "With {number} steps you reach the {ordinal} step.",
         ),
     ),
 }
@@ -425,4 +408,4 @@ LESSON_TOPICS = (  # one fact of each relation
     ("opposite", "plural", "past"),
     ("colour", "opposite", "plural"),
 )
-SERIES_TOPICS = ("day", "month", "number", "sum")  # facts that follow each other
+SERIES_TOPICS = ("day", "month", "number")  # facts that follow each other
