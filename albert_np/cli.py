@@ -433,11 +433,14 @@ def _pretrain(options):
     if options.tiny:
         from albert_np.training.tiny import pretrain_tiny
 
-        pretrain_tiny(options.output, **settings)
+        *_, accuracies = pretrain_tiny(options.output, **settings)
+        print(f"held-out words filled in right: {accuracies['held_out']:.1%}")
+        print(f"orders of sentences told right: {accuracies['sentence_order']:.1%}")
     else:
         from albert_np.training.text import pretrain_text
 
         pretrain_text(options.file, options.output, **settings)
+    print(f"the model, its loss curve (loss.png) and its log are in {options.output}")
 
 
 # --------------------------------------------------------------------------- what commands share

@@ -94,10 +94,8 @@ def test_unique_blanks_agree_with_a_search_through_all_sentences():
             before, after = pairing.with_slot_as(slot, "\0").split("\0")
             fits = [text for text in texts if text.startswith(before) and text.endswith(after)]
             # The sentences around it that differ in this slot alone, whatever stands there.
-            others = {
-                text for text in fits if _same_form(text, pairing, slot) and text != pairing.sentence
-            }
-            assert ((pairing, slot) in scored) == (not others)
+            others = {text for text in fits if _same_form(text, pairing, slot)}
+            assert ((pairing, slot) in scored) == (others == {pairing.sentence})
 
 
 def _same_form(text, pairing, slot):

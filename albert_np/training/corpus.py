@@ -50,8 +50,8 @@ def pairings(held_out):
     """Every pairing of a fact and a form, held out or not.
 
     Fact i and form j are held out if (i + ⌊i / 5⌋ + j) mod 5 = 0: each fact loses one or two of
-    its eight forms, each form loses every fifth fact. The floor keeps facts that repeat with
-    period 5 (the sums do) from losing the same form each time.
+    its eight forms, each form loses a fifth of its facts. The floor moves the pattern on after
+    every five facts, so that facts listed in groups of five do not all lose the same form.
 
     Parameters
     ----------

@@ -131,29 +131,30 @@ def choose_ngrams(words, budget, rng):
         First token and end of each run. Runs do not overlap.
     """
     bounds = np.cumsum(ngram_probabilities())
-    free = set(range(len(words)))
+    firsts, ends = np.array(words, int).reshape(-1, 2).T
+    free = np.ones(len(words), bool)
     runs = []
     while True:
         length = 1 + int(np.searchsorted(bounds[:-1], rng.random(), side="right"))
-        places = []
-        while length and not places:
-            places = _places(words, free, length, budget)
+        places = _places(firsts, ends, free, length, budget)
+        while not places.size and length > 1:
             length -= 1
-        if not places:
+            places = _places(firsts, ends, free, length, budget)
+        if not places.size:
             break
-        start, stop = places[rng.integers(len(places))]
-        free.difference_update(range(start, stop))
-        runs.append((words[start][0], words[stop - 1][1]))
+        start = places[rng.integers(places.size)]
+        free[start : start + length] = False
+        runs.append((int(firsts[start]), int(ends[start + length - 1])))
         budget -= runs[-1][1] - runs[-1][0]
     return runs or [tuple(word) for word in rng.permutation(words)[:1].tolist()]
 
 
-def _places(words, free, length, budget):
-    """Where a run of `length` words can go: (first word, end) of free neighbours that fit."""
-    return [
-        (start, start + length)
-        for start in range(len(words) - length + 1)
-        if free.issuperset(range(start, start + length))
-        and all(words[i][1] == words[i + 1][0] for i in range(start, start + length - 1))
-        and words[start + length - 1][1] - words[start][0] <= budget
-    ]
+def _places(firsts, ends, free, length, budget):
+    """The first words of runs of `length` free neighbours that fit the budget: int array."""
+    count = max(len(firsts) - length + 1, 0)
+    fits = ends[length - 1 :] - firsts[:count] <= budget
+    for word in range(length):
+        fits &= free[word : word + count]
+    for word in range(length - 1):  # no special token between them
+        fits &= ends[word : word + count] == firsts[word + 1 : word + 1 + count]
+    return np.flatnonzero(fits)
