@@ -241,6 +241,11 @@ def _add_pretrain(commands):
     parser.add_argument("--batch-size", type=int, metavar="N", help="documents of a batch")
     parser.add_argument("--learning-rate", type=float, metavar="X", help="the highest one")
     parser.add_argument("--seed", type=int, metavar="N", help="draws the weights and the batches")
+    parser.add_argument(
+        "--vocabulary",
+        metavar="FILE",
+        help="a spiece.model; by default one is trained on the text",
+    )
     parser.set_defaults(run=_pretrain)
 
 
@@ -425,9 +430,11 @@ def _pretrain(options):
     if options.tiny == (options.file is not None):
         given = "both" if options.tiny else "neither"
         raise ValueError(f"{given} of FILE and --tiny given; expected one of them")
+    if options.tiny and options.vocabulary:
+        raise ValueError("both --tiny and --vocabulary given; the tiny recipe trains its own")
     settings = {
         name: getattr(options, name)
-        for name in ("steps", "batch_size", "learning_rate", "seed")
+        for name in ("steps", "batch_size", "learning_rate", "seed", "vocabulary")
         if getattr(options, name) is not None
     }
     if options.tiny:

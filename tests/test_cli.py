@@ -324,6 +324,7 @@ WRONG = [
     (("pretrain", "--tiny"), "the following arguments are required: --output"),
     (("pretrain", "--output", "x"), "neither of FILE and --tiny given"),
     (("pretrain", "y", "--tiny", "--output", "x"), "both of FILE and --tiny given"),
+    (("pretrain", "--tiny", "--vocabulary", "v", "--output", "x"), "both --tiny and --vocabulary"),
 ]
 WRONG_WITH_MODEL = [
     (("fill-mask", "no mask"), "texts[0] has no [MASK]: 'no mask'"),
