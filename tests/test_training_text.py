@@ -120,6 +120,9 @@ def test_long_documents_are_cut_between_sentences(story):
     length = [len(tokenizer.tokenize(sentence)) for sentence in documents[0]]
     runs = fitting(documents, tokenizer, length[0] + length[1] + 3)
     assert runs[:2] == [documents[0][:2], documents[0][2:]]
+    # One token less, and the two do not fit any more beside [CLS] and two [SEP].
+    runs = fitting(documents, tokenizer, length[0] + length[1] + 2)
+    assert runs[0] == documents[0][:1]
 
 
 def test_each_round_holds_every_document_once():
