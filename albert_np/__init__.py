@@ -9,9 +9,14 @@ __version__ = "0.1.0"
 _MODULES = {
     "AlbertConfig": "config",
     "AlbertForMaskedLM": "models",
+    "AlbertForMultipleChoice": "models",
     "AlbertForPreTraining": "models",
+    "AlbertForQuestionAnswering": "models",
+    "AlbertForSequenceClassification": "models",
+    "AlbertForTokenClassification": "models",
     "AlbertModel": "models",
     "AlbertTokenizer": "tokenization",
+    "AlbertTokenizerFast": "tokenization",
 }
 
 __all__ = list(_MODULES)

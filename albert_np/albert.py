@@ -53,7 +53,7 @@ def albert_forward(inputs, parameters, run):
         inputs, under(parameters, "embeddings"), run.within("embeddings")
     )
     x, hidden_states, attentions, encoder_cache = encoder_forward(
-        x, under(parameters, "encoder"), inputs.attention_mask, run.within("encoder")
+        x, under(parameters, "encoder"), inputs, run.within("encoder")
     )
     pooled = pooler_cache = None
     if pooler := under(parameters, "pooler"):

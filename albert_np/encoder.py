@@ -5,13 +5,15 @@ each backward pass mirrors its forward pass, bottom to top.
 """
 
 from collections.abc import Callable
+from itertools import product
 from typing import NamedTuple
 
 from albert_np.functions import calling
 from albert_np.functions.accumulate import add_gradients
-from albert_np.functions.activations import ACTIVATIONS
+from albert_np.functions.activations import ACTIVATIONS, given_backward, given_forward
 from albert_np.functions.attention import attention_backward, attention_forward
 from albert_np.functions.bias import add_backward, add_forward, bias_backward, bias_forward
+from albert_np.functions.chunks import join_backward, join_forward, split_backward, split_forward
 from albert_np.functions.dropout import (
     EMBEDDINGS_SITE,
     Dropout,
@@ -20,7 +22,13 @@ from albert_np.functions.dropout import (
     dropout_backward,
     dropout_forward,
 )
-from albert_np.parameters import under, with_query_key_value
+from albert_np.functions.relative_attention import (
+    relative_attention_backward,
+    relative_attention_forward,
+)
+from albert_np.parameters import prefixed, under, with_query_key_value
+
+DISTANCE_EMBEDDING = "attention.distance_embedding.weight"
 
 
 class Run(NamedTuple):
@@ -36,7 +44,9 @@ class Run(NamedTuple):
     seed : int or None
         Draws the dropout masks; None for no dropout.
     output_attentions, output_hidden_states : bool
-        Whether to keep these. Attention that shows its probabilities is the plain pairs'.
+        Whether to keep these.
+    plain_attention : bool
+        Whether attention is the plain pairs'; see `needs_plain_attention`.
     keep : bool
         Whether a backward pass will follow.
     loss_only : bool
@@ -51,6 +61,7 @@ class Run(NamedTuple):
     seed: object = None
     output_attentions: bool = False
     output_hidden_states: bool = False
+    plain_attention: bool = False
     keep: bool = False
     loss_only: bool = False
     call: Callable = calling.call
@@ -66,6 +77,19 @@ class Run(NamedTuple):
         return Dropout(probability, self.seed, site)
 
 
+class Masks(NamedTuple):
+    """What masks the attention of one repetition.
+
+    Attributes
+    ----------
+    attention : bool array, shape (B, S), (B, 1, S, S) or (B, A, S, S), or None
+    heads : array, shape (A,), or None
+    """
+
+    attention: object
+    heads: object
+
+
 class EmbeddingsCache(NamedTuple):
     word: object
     token_type: object
@@ -79,10 +103,19 @@ class LayerCache(NamedTuple):
     attention: object
     attention_dense: object
     attention_layer_norm: object
+    feed_forward: object
+    full_layer_layer_norm: object
+
+
+class FeedForwardCache(NamedTuple):
     ffn: object
     activation: object
     ffn_output: object
-    full_layer_layer_norm: object
+
+
+class ChunkedFeedForwardCache(NamedTuple):
+    chunks: list
+    join: object
 
 
 class EncoderCache(NamedTuple):
@@ -115,6 +148,65 @@ def layer_schedule(config):
     )
 
 
+def needs_plain_attention(config, inputs, output_attentions):
+    """Whether a call asks attention for what a back end's fused kernel need not know.
+
+    That is its probabilities, a head mask, an attention mask for each query, or relative positions.
+    Attention is then the plain pairs', whatever the back end.
+
+    Parameters
+    ----------
+    config : AlbertConfig
+    inputs : Inputs
+    output_attentions : bool
+
+    Returns
+    -------
+    bool
+    """
+    mask = inputs.attention_mask
+    return (
+        output_attentions
+        or inputs.head_mask is not None
+        or (mask is not None and mask.ndim > 2)
+        or config.position_embedding_type != "absolute"
+    )
+
+
+def kept_heads(config, place):
+    """The heads of one inner layer of one group that were not pruned, by their first numbers."""
+    group, inner = place
+    layer = group * config.inner_group_num + inner
+    pruned = config.pruned_heads.get(layer, ())
+    return [head for head in range(config.num_attention_heads) if head not in pruned]
+
+
+def layer_masks(inputs, layer, kept):
+    """The masks of one repetition: the layer's row of the head mask, and of both the kept heads.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    layer : int
+        In [0, L). All inner layers of a layer have one row.
+    kept : list of int
+        The heads that are there, by their first numbers.
+
+    Returns
+    -------
+    Masks
+    """
+    attention, heads = inputs.attention_mask, inputs.head_mask
+    if attention is not None and attention.ndim == 4 and attention.shape[1] > len(kept):
+        attention = attention[:, kept]
+    return Masks(attention, None if heads is None else heads[layer, kept])
+
+
+def layer_places(config):
+    """The (group, inner layer) of every set of a layer's parameters, in order."""
+    return tuple(product(range(config.num_hidden_groups), range(config.inner_group_num)))
+
+
 def layer_prefix(group, inner):
     """Where the parameters of one inner layer of one group lie within the encoder's."""
     return f"albert_layer_groups.{group}.albert_layers.{inner}"
@@ -140,16 +232,24 @@ def embeddings_shapes(config):
     }
 
 
-def layer_shapes(config):
-    """The names and shapes of one layer's parameters."""
+def layer_shapes(config, place):
+    """The names and shapes of the parameters of one inner layer of one group."""
     H, I = config.hidden_size, config.intermediate_size  # noqa: E741
+    D = H // config.num_attention_heads
+    heads = len(kept_heads(config, place)) * D
     shapes = {"full_layer_layer_norm.weight": (H,), "full_layer_layer_norm.bias": (H,)}
-    for module in ("query", "key", "value", "dense"):
-        shapes[f"attention.{module}.weight"] = (H, H)
-        shapes[f"attention.{module}.bias"] = (H,)
-    return shapes | {
+    for module in ("query", "key", "value"):
+        shapes[f"attention.{module}.weight"] = (heads, H)
+        shapes[f"attention.{module}.bias"] = (heads,)
+    shapes |= {
+        "attention.dense.weight": (H, heads),
+        "attention.dense.bias": (H,),
         "attention.LayerNorm.weight": (H,),
         "attention.LayerNorm.bias": (H,),
+    }
+    if config.position_embedding_type != "absolute":
+        shapes[DISTANCE_EMBEDDING] = (2 * config.max_position_embeddings - 1, D)
+    return shapes | {
         "ffn.weight": (I, H),
         "ffn.bias": (I,),
         "ffn_output.weight": (H, I),
@@ -163,15 +263,15 @@ def encoder_shapes(config):
         "embedding_hidden_mapping_in.weight": (config.hidden_size, config.embedding_size),
         "embedding_hidden_mapping_in.bias": (config.hidden_size,),
     }
-    for group in range(config.num_hidden_groups):
-        for inner in range(config.inner_group_num):
-            for name, shape in layer_shapes(config).items():
-                shapes[f"{layer_prefix(group, inner)}.{name}"] = shape
+    for place in layer_places(config):
+        shapes |= prefixed(layer_prefix(*place), layer_shapes(config, place))
     return shapes
 
 
 def embeddings_forward(inputs, parameters, run):
     """Words, token types and positions, summed and normalized (section 3.1: of width E, not H).
+
+    Where positions are relative, attention sees them, and the embeddings do not.
 
     Parameters
     ----------
@@ -202,14 +302,16 @@ def embeddings_forward(inputs, parameters, run):
         inputs.token_type_ids,
         parameters["token_type_embeddings.weight"],
     )
-    position, position_cache = call(
-        "position_embeddings",
-        ops.embedding_forward,
-        inputs.position_ids,
-        parameters["position_embeddings.weight"],
-    )
     x, _ = call("add_token_type", add_forward, word, token_type)
-    x, _ = call("add_position", add_forward, x, position)
+    position_cache = None
+    if config.position_embedding_type == "absolute":
+        position, position_cache = call(
+            "position_embeddings",
+            ops.embedding_forward,
+            inputs.position_ids,
+            parameters["position_embeddings.weight"],
+        )
+        x, _ = call("add_position", add_forward, x, position)
     x, norm_cache = call(
         "LayerNorm",
         ops.layer_norm_forward,
@@ -247,7 +349,9 @@ def embeddings_backward(dy, cache, slots, run):
         dy = call("dropout", dropout_backward, dy, cache.dropout)
     norm_slots = (slots["LayerNorm.weight"], slots["LayerNorm.bias"])
     dx, *_ = call("LayerNorm", ops.layer_norm_backward, dy, cache.layer_norm, into=norm_slots)
-    dx, dposition = call("add_position", add_backward, dx, None)
+    dposition = None
+    if cache.position is not None:
+        dx, dposition = call("add_position", add_backward, dx, None)
     dword, dtoken_type = call("add_token_type", add_backward, dx, None)
     for name, gradient, embedding_cache in (
         ("position_embeddings", dposition, cache.position),
@@ -276,10 +380,13 @@ def activation_forward(x, bias, run):
     """
     if run.config.hidden_act == "gelu_new":
         return run.call("activation", run.backend.bias_gelu_new_forward, x, bias)
-    forward, _ = ACTIVATIONS[run.config.hidden_act]
+    hidden_act = run.config.hidden_act
     run = run.within("activation")
     biased, _ = run.call("bias", bias_forward, x, bias)
-    return run.call(run.config.hidden_act, forward, biased)
+    if not isinstance(hidden_act, str):
+        return run.call("given", given_forward, biased, hidden_act)
+    forward, _ = ACTIVATIONS[hidden_act]
+    return run.call(hidden_act, forward, biased)
 
 
 def activation_backward(dy, cache, into, run):
@@ -301,14 +408,202 @@ def activation_backward(dy, cache, into, run):
         backward = run.backend.bias_gelu_new_backward
         dx, _ = run.call("activation", backward, dy, cache, into=into)
         return dx
-    _, backward = ACTIVATIONS[run.config.hidden_act]
+    hidden_act = run.config.hidden_act
     run = run.within("activation")
-    dbiased = run.call(run.config.hidden_act, backward, dy, cache)
+    if not isinstance(hidden_act, str):
+        dbiased = run.call("given", given_backward, dy, cache)
+    else:
+        _, backward = ACTIVATIONS[hidden_act]
+        dbiased = run.call(hidden_act, backward, dy, cache)
     dx, _ = run.call("bias", bias_backward, dbiased, None, into=into)
     return dx
 
 
-def layer_forward(x, parameters, attention_mask, repetition, run):
+def self_attention_forward(query_key_value, parameters, masks, repetition, run):
+    """The attention that the configuration and the call ask for.
+
+    Parameters
+    ----------
+    query_key_value : array, shape (B, S, 3·A·D)
+        Of the A heads that were not pruned.
+    parameters : dict
+        Of the layer.
+    masks : Masks
+    repetition : int
+    run : Run
+
+    Returns
+    -------
+    context : array, shape (B, S, A·D)
+    cache
+    """
+    config = run.config
+    head_size = config.hidden_size // config.num_attention_heads
+    num_heads = query_key_value.shape[-1] // (3 * head_size)
+    site = attention_probabilities_site(repetition)
+    dropout = run.dropout(config.attention_probs_dropout_prob, site)
+    if config.position_embedding_type != "absolute":
+        return run.call(
+            "attention.self",
+            relative_attention_forward,
+            query_key_value,
+            num_heads,
+            parameters[DISTANCE_EMBEDDING],
+            config.position_embedding_type == "relative_key_query",
+            masks.attention,
+            dropout,
+            masks.heads,
+        )
+    if run.plain_attention:
+        return run.call(
+            "attention.self",
+            attention_forward,
+            query_key_value,
+            num_heads,
+            masks.attention,
+            dropout,
+            masks.heads,
+        )
+    return run.call(
+        "attention.self",
+        run.backend.attention_forward,
+        query_key_value,
+        num_heads,
+        masks.attention,
+        dropout,
+    )
+
+
+def self_attention_backward(dcontext, cache, slots, run, dattentions=None):
+    """Backward pass of `self_attention_forward`.
+
+    Parameters
+    ----------
+    dcontext : array, shape (B, S, A·D)
+    cache
+    slots : dict
+        Gradients of the layer's parameters, added to in place.
+    run : Run
+    dattentions : array, shape (B, A, S, S), optional
+        As in `layer_backward`.
+
+    Returns
+    -------
+    dquery_key_value : array, shape (B, S, 3·A·D)
+    """
+    if run.config.position_embedding_type != "absolute":
+        into = (slots[DISTANCE_EMBEDDING],)
+        dquery_key_value, _ = run.call(
+            "attention.self", relative_attention_backward, dcontext, cache, dattentions, into=into
+        )
+        return dquery_key_value
+    if run.plain_attention:
+        return run.call("attention.self", attention_backward, dcontext, cache, dattentions)
+    return run.call("attention.self", run.backend.attention_backward, dcontext, cache)
+
+
+def feed_forward_forward(x, parameters, run):
+    """The feed-forward network, but for its last bias.
+
+        y = act(x W₁ᵀ + b₁) W₂ᵀ
+
+    Parameters
+    ----------
+    x : array, shape (B, S, H)
+    parameters : dict
+        Of the layer.
+    run : Run
+
+    Returns
+    -------
+    y : array, shape (B, S, H)
+    cache : FeedForwardCache
+    """
+    p, ops, call = parameters, run.backend, run.call
+    inner, ffn_cache = call("ffn", ops.linear_forward, x, p["ffn.weight"])
+    activated, activation_cache = activation_forward(inner, p["ffn.bias"], run)
+    y, ffn_output_cache = call("ffn_output", ops.linear_forward, activated, p["ffn_output.weight"])
+    return y, FeedForwardCache(ffn_cache, activation_cache, ffn_output_cache)
+
+
+def feed_forward_backward(dy, cache, slots, run):
+    """Backward pass of `feed_forward_forward`.
+
+    Parameters
+    ----------
+    dy : array, shape (B, S, H)
+    cache : FeedForwardCache
+    slots : dict
+        Gradients of the layer's parameters, added to in place.
+    run : Run
+
+    Returns
+    -------
+    dx : array, shape (B, S, H)
+    """
+    ops, call = run.backend, run.call
+    into = (slots["ffn_output.weight"], None)
+    dactivated, *_ = call("ffn_output", ops.linear_backward, dy, cache.ffn_output, into=into)
+    dinner = activation_backward(dactivated, cache.activation, (slots["ffn.bias"],), run)
+    into = (slots["ffn.weight"], None)
+    dx, *_ = call("ffn", ops.linear_backward, dinner, cache.ffn, into=into)
+    return dx
+
+
+def chunked_feed_forward_forward(x, parameters, run):
+    """The feed-forward network, run on one chunk of the sequences after the other.
+
+    Tokens do not meet in it, so y is the same; but its inner activations, I wide, are then of one
+    chunk at a time where they are not kept.
+
+    Parameters
+    ----------
+    x : array, shape (B, S, H)
+        S is a multiple of chunk_size_feed_forward.
+    parameters : dict
+        Of the layer.
+    run : Run
+
+    Returns
+    -------
+    y : array, shape (B, S, H)
+    cache : ChunkedFeedForwardCache
+    """
+    chunks, _ = run.call("split", split_forward, x, run.config.chunk_size_feed_forward)
+    outputs, caches = [], []
+    for i, chunk in enumerate(chunks):
+        output, cache = feed_forward_forward(chunk, parameters, run.within(f"chunks.{i}"))
+        outputs.append(output)
+        caches.append(cache if run.keep else None)
+        del cache  # or it would live on through the next chunk
+    y, join_cache = run.call("join", join_forward, outputs)
+    return y, ChunkedFeedForwardCache(caches, join_cache)
+
+
+def chunked_feed_forward_backward(dy, cache, slots, run):
+    """Backward pass of `chunked_feed_forward_forward`: each chunk adds to the same slots.
+
+    Parameters
+    ----------
+    dy : array, shape (B, S, H)
+    cache : ChunkedFeedForwardCache
+    slots : dict
+        Gradients of the layer's parameters, added to in place.
+    run : Run
+
+    Returns
+    -------
+    dx : array, shape (B, S, H)
+    """
+    doutputs = run.call("join", join_backward, dy, cache.join)
+    dchunks = [
+        feed_forward_backward(doutput, chunk_cache, slots, run.within(f"chunks.{i}"))
+        for i, (doutput, chunk_cache) in enumerate(zip(doutputs, cache.chunks, strict=True))
+    ]
+    return run.call("split", split_backward, dchunks, None)
+
+
+def layer_forward(x, parameters, masks, repetition, run):
     """One repetition of the layer: self-attention, then the feed-forward network.
 
         a = layer_norm(x + dropout(attention(x)))          y = layer_norm(a + ffn(a))
@@ -318,7 +613,7 @@ def layer_forward(x, parameters, attention_mask, repetition, run):
     x : array, shape (B, S, H)
     parameters : dict
         Of the layer, with query, key and value stacked.
-    attention_mask : bool array, shape (B, S), or None
+    masks : Masks
     repetition : int
         Tells the dropouts of the repetitions apart.
     run : Run
@@ -338,14 +633,7 @@ def layer_forward(x, parameters, attention_mask, repetition, run):
         p["attention.query_key_value.weight"],
         p["attention.query_key_value.bias"],
     )
-    context, attention_cache = call(
-        "attention.self",
-        attention_forward if run.output_attentions else ops.attention_forward,
-        query_key_value,
-        config.num_attention_heads,
-        attention_mask,
-        run.dropout(config.attention_probs_dropout_prob, attention_probabilities_site(repetition)),
-    )
+    context, attention_cache = self_attention_forward(query_key_value, p, masks, repetition, run)
     projected, attention_dense_cache = call(
         "attention.dense", ops.linear_forward, context, p["attention.dense.weight"]
     )
@@ -361,11 +649,9 @@ def layer_forward(x, parameters, attention_mask, repetition, run):
         run.dropout(config.hidden_dropout_prob, attention_output_site(repetition)),
     )
 
-    inner, ffn_cache = call("ffn", ops.linear_forward, attended, p["ffn.weight"])
-    activated, activation_cache = activation_forward(inner, p["ffn.bias"], run)
-    outer, ffn_output_cache = call(
-        "ffn_output", ops.linear_forward, activated, p["ffn_output.weight"]
-    )
+    chunked = config.chunk_size_feed_forward > 0
+    feed_forward = chunked_feed_forward_forward if chunked else feed_forward_forward
+    outer, feed_forward_cache = feed_forward(attended, p, run)
     y, full_norm_cache = call(
         "output",
         ops.bias_dropout_residual_layer_norm_forward,
@@ -381,9 +667,7 @@ def layer_forward(x, parameters, attention_mask, repetition, run):
         attention=attention_cache,
         attention_dense=attention_dense_cache,
         attention_layer_norm=attention_norm_cache,
-        ffn=ffn_cache,
-        activation=activation_cache,
-        ffn_output=ffn_output_cache,
+        feed_forward=feed_forward_cache,
         full_layer_layer_norm=full_norm_cache,
     )
 
@@ -400,7 +684,7 @@ def layer_backward(dy, cache, slots, run, dattentions=None):
     run : Run
     dattentions : array, shape (B, A, S, S), optional
         A gradient that the attention probabilities have from elsewhere; only where the run has
-        `output_attentions`.
+        `output_attentions`, and so `plain_attention`.
 
     Returns
     -------
@@ -416,18 +700,9 @@ def layer_backward(dy, cache, slots, run, dattentions=None):
         cache.full_layer_layer_norm,
         into=tuple(slots[name] for name in norm_slots),
     )
-    dactivated, *_ = call(
-        "ffn_output",
-        ops.linear_backward,
-        douter,
-        cache.ffn_output,
-        into=(slots["ffn_output.weight"], None),
-    )
-    dinner = activation_backward(dactivated, cache.activation, (slots["ffn.bias"],), run)
-    dattended_by_ffn, *_ = call(
-        "ffn", ops.linear_backward, dinner, cache.ffn, into=(slots["ffn.weight"], None)
-    )
-    dattended = dattended + dattended_by_ffn
+    chunked = run.config.chunk_size_feed_forward > 0
+    feed_forward = chunked_feed_forward_backward if chunked else feed_forward_backward
+    dattended = dattended + feed_forward(douter, cache.feed_forward, slots, run)
 
     norm_slots = ("attention.dense.bias", "attention.LayerNorm.weight", "attention.LayerNorm.bias")
     dprojected, _, dx, *_ = call(
@@ -444,12 +719,7 @@ def layer_backward(dy, cache, slots, run, dattentions=None):
         cache.attention_dense,
         into=(slots["attention.dense.weight"], None),
     )
-    if run.output_attentions:
-        dquery_key_value = call(
-            "attention.self", attention_backward, dcontext, cache.attention, dattentions
-        )
-    else:
-        dquery_key_value = call("attention.self", ops.attention_backward, dcontext, cache.attention)
+    dquery_key_value = self_attention_backward(dcontext, cache.attention, slots, run, dattentions)
     dx_by_attention, *_ = call(
         "attention.query_key_value",
         ops.linear_backward,
@@ -463,7 +733,7 @@ def layer_backward(dy, cache, slots, run, dattentions=None):
     return dx + dx_by_attention
 
 
-def encoder_forward(x, parameters, attention_mask, run):
+def encoder_forward(x, parameters, inputs, run):
     """The embeddings mapped to the hidden size, then every repetition of the layer.
 
     Parameters
@@ -471,7 +741,8 @@ def encoder_forward(x, parameters, attention_mask, run):
     x : array, shape (B, S, E)
     parameters : dict
         Of the encoder.
-    attention_mask : bool array, shape (B, S), or None
+    inputs : Inputs
+        Its masks are read.
     run : Run
         Without its `keep`, nothing of a repetition outlives it.
 
@@ -482,7 +753,8 @@ def encoder_forward(x, parameters, attention_mask, run):
         What enters the first layer, and what each of the num_hidden_layers layers makes of it;
         empty without `run.output_hidden_states`.
     attentions : list of array, shape (B, A, S, S)
-        Each repetition's probabilities; empty without `run.output_attentions`.
+        Each repetition's probabilities, of the heads that were not pruned; empty without
+        `run.output_attentions`.
     cache : EncoderCache
     """
     x, mapping_cache = run.call(
@@ -495,14 +767,18 @@ def encoder_forward(x, parameters, attention_mask, run):
     hidden_states = [x] if run.output_hidden_states else []
     attentions, caches = [], []
     layers = layer_parameters(parameters, run.schedule)
-    for layer in run.schedule:
-        for place in layer:
+    for layer, places in enumerate(run.schedule):
+        for place in places:
             repetition = len(caches)
             x, cache = layer_forward(
-                x, layers[place], attention_mask, repetition, run.within(f"layers.{repetition}")
+                x,
+                layers[place],
+                layer_masks(inputs, layer, kept_heads(run.config, place)),
+                repetition,
+                run.within(f"layers.{repetition}"),
             )
             if run.output_attentions:
-                attentions.append(cache.attention.context.probabilities)
+                attentions.append(cache.attention.probabilities)
             caches.append(cache if run.keep else None)
             del cache  # or it would live on through the next repetition
         if run.output_hidden_states:

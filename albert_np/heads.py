@@ -1,19 +1,42 @@
-"""What stands on the encoder: the pooler, and the heads of pretraining. Composition only."""
+"""What stands on the encoder: the pooler and the heads. Composition only."""
 
 from typing import NamedTuple
 
+from albert_np.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from albert_np.encoder import activation_backward, activation_forward
 from albert_np.functions.accumulate import add_gradients
 from albert_np.functions.activations import tanh_backward, tanh_forward
+from albert_np.functions.bias import average_backward, average_forward
+from albert_np.functions.binary_cross_entropy import (
+    binary_cross_entropy_backward,
+    binary_cross_entropy_forward,
+)
 from albert_np.functions.cross_entropy import (
     IGNORE_INDEX,
     cross_entropy_backward,
     cross_entropy_forward,
 )
 from albert_np.functions.dropout import CLASSIFIER_SITE, dropout_backward, dropout_forward
+from albert_np.functions.mean_squared_error import (
+    mean_squared_error_backward,
+    mean_squared_error_forward,
+)
+from albert_np.functions.reshape import reshape_backward, reshape_forward
 from albert_np.functions.select import select_backward, select_forward
 
 FIRST_TOKEN = (slice(None), 0)
+
+# Of the logits of question answering, (B, S, 2): of the start and of the end of an answer.
+NUM_ENDS = 2
+START = (slice(None), slice(None), 0)
+END = (slice(None), slice(None), 1)
+
+# What each problem has for its loss.
+LOSSES = {
+    REGRESSION: (mean_squared_error_forward, mean_squared_error_backward),
+    SINGLE_LABEL: (cross_entropy_forward, cross_entropy_backward),
+    MULTI_LABEL: (binary_cross_entropy_forward, binary_cross_entropy_backward),
+}
 
 
 class PoolerCache(NamedTuple):
@@ -40,10 +63,32 @@ class MaskedLMLossCache(NamedTuple):
     decoder: object
 
 
+class LossCache(NamedTuple):
+    problem_type: str
+    function: object  # the loss function's own
+
+
 class ClassifierCache(NamedTuple):
     dropout: object
     linear: object
-    loss: object
+    loss: LossCache
+
+
+class MultipleChoiceCache(NamedTuple):
+    classifier: ClassifierCache
+    reshape: object
+    loss: LossCache
+
+
+class AnswerEndCache(NamedTuple):
+    select: object
+    loss: LossCache
+
+
+class QuestionAnsweringCache(NamedTuple):
+    linear: object
+    start: AnswerEndCache
+    end: AnswerEndCache
 
 
 def pooler_shapes(config):
@@ -72,6 +117,11 @@ def classifier_shapes(config, num_labels):
         "classifier.weight": (num_labels, config.hidden_size),
         "classifier.bias": (num_labels,),
     }
+
+
+def question_answering_shapes(config):
+    """The names and shapes of the question answering head's parameters."""
+    return {"weight": (NUM_ENDS, config.hidden_size), "bias": (NUM_ENDS,)}
 
 
 def pooler_forward(x, parameters, run):
@@ -262,40 +312,58 @@ def _masked_lm_loss_backward(dloss, cache, slots, into, run):
     return run.call("labelled", select_backward, drows, cache.select)
 
 
-def _loss_forward(logits, labels, run):
-    """Cross-entropy where there are labels; (None, None) where there are not."""
+def _loss_forward(logits, labels, run, problem_type=SINGLE_LABEL):
+    """The loss where there are labels; (None, None) where there are not."""
     if labels is None:
         return None, None
-    return run.call("loss", cross_entropy_forward, logits, labels)
+    forward, _ = LOSSES[problem_type]
+    loss, cache = run.call("loss", forward, logits, labels)
+    return loss, LossCache(problem_type, cache)
 
 
 def _loss_backward(dlogits, dloss, cache, run):
     """Add what the loss asks of the logits to what was asked of them directly; None for nothing."""
     if dloss is None:
         return dlogits
-    return add_gradients(dlogits, run.call("loss", cross_entropy_backward, dloss, cache))
+    _, backward = LOSSES[cache.problem_type]
+    gradients = run.call("loss", backward, dloss, cache.function)
+    # Labels that are numbers have a gradient too, of which nobody makes use.
+    dlogits_by_loss = gradients[0] if isinstance(gradients, tuple) else gradients
+    return add_gradients(dlogits, dlogits_by_loss)
 
 
-def classifier_forward(x, labels, parameters, run):
-    """Dropout and a linear map, from the pooled output to one logit a label, and the loss.
+def _classifier_dropout_prob(config):
+    """The probability, which is that of the hidden states where it has none of its own."""
+    if config.classifier_dropout_prob is None:
+        return config.hidden_dropout_prob
+    return config.classifier_dropout_prob
+
+
+def classifier_forward(x, labels, parameters, run, problem_type=SINGLE_LABEL):
+    """Dropout and a linear map, from hidden states to one logit a label, and the loss.
 
     Parameters
     ----------
-    x : array, shape (B, H)
-    labels : integer array, shape (B,), or None
+    x : array, shape (B, H) or (B, S, H)
+        The pooled output; or every token's hidden state.
+    labels : array, or None
+        Of a single-label problem integers, of the shape of x but for its last axis; else numbers,
+        of the shape of the logits.
     parameters : dict
-        `classifier.weight`, of shape (labels, H), and `classifier.bias`.
+        `classifier.weight`, of shape (num_labels, H), and `classifier.bias`.
     run : Run
+    problem_type : str, optional
+        Says which loss.
 
     Returns
     -------
-    logits : array, shape (B, labels)
+    logits : array, shape (B, num_labels) or (B, S, num_labels)
     loss : array, shape (), or None
         None without labels.
     cache : ClassifierCache
     """
     dropout_cache = None
-    if dropout := run.dropout(run.config.classifier_dropout_prob, CLASSIFIER_SITE):
+    if dropout := run.dropout(_classifier_dropout_prob(run.config), CLASSIFIER_SITE):
         x, dropout_cache = run.call("dropout", dropout_forward, x, dropout)
     logits, linear_cache = run.call(
         "classifier",
@@ -304,7 +372,7 @@ def classifier_forward(x, labels, parameters, run):
         parameters["classifier.weight"],
         parameters["classifier.bias"],
     )
-    loss, loss_cache = _loss_forward(logits, labels, run)
+    loss, loss_cache = _loss_forward(logits, labels, run, problem_type)
     return logits, loss, ClassifierCache(dropout_cache, linear_cache, loss_cache)
 
 
@@ -313,7 +381,7 @@ def classifier_backward(dlogits, dloss, cache, slots, run):
 
     Parameters
     ----------
-    dlogits : array, shape (B, labels), or None
+    dlogits : array, shape (B, num_labels) or (B, S, num_labels), or None
     dloss : array, shape (), or None
     cache : ClassifierCache
     slots : dict
@@ -322,7 +390,7 @@ def classifier_backward(dlogits, dloss, cache, slots, run):
 
     Returns
     -------
-    dx : array, shape (B, H), or None
+    dx : array, shape (B, H) or (B, S, H), or None
         None where neither gradient was given.
     """
     dlogits = _loss_backward(dlogits, dloss, cache.loss, run)
@@ -333,3 +401,137 @@ def classifier_backward(dlogits, dloss, cache, slots, run):
     if cache.dropout is not None:
         dx = run.call("dropout", dropout_backward, dx, cache.dropout)
     return dx
+
+
+def multiple_choice_forward(x, labels, num_choices, parameters, run):
+    """One logit a choice, and the loss of picking one of each question's choices.
+
+    Parameters
+    ----------
+    x : array, shape (B·C, H)
+        The pooled outputs.
+    labels : integer array, shape (B,), or None
+    num_choices : int
+        C.
+    parameters : dict
+        `classifier.weight`, of shape (1, H), and `classifier.bias`.
+    run : Run
+
+    Returns
+    -------
+    logits : array, shape (B, C)
+    loss : array, shape (), or None
+        None without labels.
+    cache : MultipleChoiceCache
+    """
+    scores, _, classifier_cache = classifier_forward(x, None, parameters, run)
+    logits, reshape_cache = run.call("reshape", reshape_forward, scores, (-1, num_choices))
+    loss, loss_cache = _loss_forward(logits, labels, run)
+    return logits, loss, MultipleChoiceCache(classifier_cache, reshape_cache, loss_cache)
+
+
+def multiple_choice_backward(dlogits, dloss, cache, slots, run):
+    """Backward pass of `multiple_choice_forward`.
+
+    Parameters
+    ----------
+    dlogits : array, shape (B, C), or None
+    dloss : array, shape (), or None
+    cache : MultipleChoiceCache
+    slots : dict
+        Gradients of the classifier's parameters, added to in place.
+    run : Run
+
+    Returns
+    -------
+    dx : array, shape (B·C, H), or None
+        None where neither gradient was given.
+    """
+    dlogits = _loss_backward(dlogits, dloss, cache.loss, run)
+    if dlogits is None:
+        return None
+    dscores = run.call("reshape", reshape_backward, dlogits, cache.reshape)
+    return classifier_backward(dscores, None, cache.classifier, slots, run)
+
+
+def question_answering_forward(x, start_positions, end_positions, parameters, run):
+    """For each token a logit of being an answer's first and one of being its last, and the loss.
+
+        loss = ½ (cross_entropy(start_logits, start) + cross_entropy(end_logits, end))
+
+    Parameters
+    ----------
+    x : array, shape (B, S, H)
+    start_positions, end_positions : integer array, shape (B,), or None
+        Both or neither.
+    parameters : dict
+        `weight`, of shape (2, H), and `bias`.
+    run : Run
+
+    Returns
+    -------
+    start_logits, end_logits : array, shape (B, S)
+    loss : array, shape (), or None
+        None without positions.
+    cache : QuestionAnsweringCache
+    """
+    logits, linear_cache = run.call(
+        "linear", run.backend.linear_forward, x, parameters["weight"], parameters["bias"]
+    )
+    start_logits, start_loss, start_cache = _answer_end_forward(
+        logits, START, start_positions, run.within("start")
+    )
+    end_logits, end_loss, end_cache = _answer_end_forward(
+        logits, END, end_positions, run.within("end")
+    )
+    loss = None
+    if start_loss is not None:
+        loss, _ = run.call("loss", average_forward, start_loss, end_loss)
+    cache = QuestionAnsweringCache(linear_cache, start_cache, end_cache)
+    return start_logits, end_logits, loss, cache
+
+
+def question_answering_backward(dstart_logits, dend_logits, dloss, cache, slots, run):
+    """Backward pass of `question_answering_forward`.
+
+    Parameters
+    ----------
+    dstart_logits, dend_logits : array, shape (B, S), or None
+    dloss : array, shape (), or None
+    cache : QuestionAnsweringCache
+    slots : dict
+        Gradients of the head's parameters, added to in place.
+    run : Run
+
+    Returns
+    -------
+    dx : array, shape (B, S, H), or None
+        None where no gradient was given.
+    """
+    dstart_loss = dend_loss = None
+    if dloss is not None:
+        dstart_loss, dend_loss = run.call("loss", average_backward, dloss, None)
+    dlogits = add_gradients(
+        _answer_end_backward(dend_logits, dend_loss, cache.end, run.within("end")),
+        _answer_end_backward(dstart_logits, dstart_loss, cache.start, run.within("start")),
+    )
+    if dlogits is None:
+        return None
+    into = (slots["weight"], slots["bias"])
+    dx, *_ = run.call("linear", run.backend.linear_backward, dlogits, cache.linear, into=into)
+    return dx
+
+
+def _answer_end_forward(logits, index, positions, run):
+    """One end of the answers: its part of the logits, and its loss where there are positions."""
+    end_logits, select_cache = run.call("select", select_forward, logits, index)
+    loss, loss_cache = _loss_forward(end_logits, positions, run)
+    return end_logits, loss, AnswerEndCache(select_cache, loss_cache)
+
+
+def _answer_end_backward(dend_logits, dloss, cache, run):
+    """Backward pass of `_answer_end_forward`; None for nothing."""
+    dend_logits = _loss_backward(dend_logits, dloss, cache.loss, run)
+    if dend_logits is None:
+        return None
+    return run.call("select", select_backward, dend_logits, cache.select)

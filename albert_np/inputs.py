@@ -4,7 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from albert_np.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from albert_np.functions.cross_entropy import IGNORE_INDEX
+
+# What multiple choice takes with an axis of choices.
+_CHOICES = ("batch", "choices", "sequence")
+CHOICES_AXES = {
+    "input_ids": _CHOICES,
+    "inputs_embeds": (*_CHOICES, "embedding_size"),
+    "attention_mask": _CHOICES,
+    "token_type_ids": _CHOICES,
+    "position_ids": _CHOICES,
+}
 
 
 class Inputs(NamedTuple):
@@ -15,9 +26,13 @@ class Inputs(NamedTuple):
     input_ids : integer array, shape (B, S), or None
     inputs_embeds : array, shape (B, S, E), or None
         Exactly one of these two is there.
-    attention_mask : bool array, shape (B, S), or None
+    attention_mask : bool array, shape (B, S), (B, 1, S, S) or (B, A, S, S), or None
         None where every token is attended to.
     token_type_ids, position_ids : integer array, shape (B, S)
+    head_mask : array, shape (L, A), or None
+        None where it masks nothing.
+    num_choices : int or None
+        C, where the rows are the choices of questions, those of one question one after another.
     """
 
     input_ids: object
@@ -25,6 +40,8 @@ class Inputs(NamedTuple):
     attention_mask: object
     token_type_ids: object
     position_ids: object
+    head_mask: object = None
+    num_choices: object = None
 
     @property
     def shape(self):
@@ -39,6 +56,7 @@ def check_inputs(
     attention_mask=None,
     token_type_ids=None,
     position_ids=None,
+    head_mask=None,
     inputs_embeds=None,
 ):
     """Check and complete the arguments that every model takes.
@@ -47,8 +65,8 @@ def check_inputs(
     ----------
     config : AlbertConfig
     dtype : dtype
-        Of the model; inputs_embeds are cast to it.
-    input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+        Of the model; inputs_embeds and head_mask are cast to it.
+    input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
         As the models take them.
 
     Returns
@@ -72,9 +90,16 @@ def check_inputs(
         inputs_embeds = _check_embeds(inputs_embeds, config.embedding_size, dtype)
         name, shape = "inputs_embeds", inputs_embeds.shape[:2]
     limit = config.max_position_embeddings
+    relative = config.position_embedding_type != "absolute"
+    if (position_ids is None or relative) and shape[1] > limit:
+        raise ValueError(f"{name} has {shape[1]} columns; max_position_embeddings is {limit}")
+    chunk = config.chunk_size_feed_forward
+    if chunk and shape[1] % chunk:
+        raise ValueError(
+            f"{name} has {shape[1]} columns; "
+            f"expected a multiple of chunk_size_feed_forward, {chunk}"
+        )
     if position_ids is None:
-        if shape[1] > limit:
-            raise ValueError(f"{name} has {shape[1]} columns; max_position_embeddings is {limit}")
         position_ids = np.arange(shape[1])[None]
     position_ids = check_integers("position_ids", position_ids, 0, limit, "max_position_embeddings")
     if position_ids.shape not in (shape, (1, shape[1])):
@@ -90,10 +115,55 @@ def check_inputs(
     return Inputs(
         input_ids,
         inputs_embeds,
-        _check_mask(attention_mask, shape),
+        _check_mask(attention_mask, shape, config.num_attention_heads),
         token_type_ids,
         np.broadcast_to(position_ids, shape),
+        _check_head_mask(head_mask, config, dtype),
     )
+
+
+def merge_choices(arguments):
+    """Lay the choices of all questions one after another, as the rows of one batch.
+
+    Parameters
+    ----------
+    arguments : dict
+        By name: input_ids, attention_mask, token_type_ids and position_ids, of shape (B, C, S), and
+        inputs_embeds, (B, C, S, E), or None; others are left as they are. The attention mask may
+        be one for each query too, (B, C, S, S), (B, C, 1, S, S) or (B, C, A, S, S).
+
+    Returns
+    -------
+    arguments : dict
+        The same, of shapes (B·C, S) and (B·C, S, E).
+    num_choices : int or None
+        C; None where there is neither input_ids nor inputs_embeds.
+
+    Raises
+    ------
+    ValueError
+        If an argument is of another shape.
+    """
+    arrays = {
+        name: _as_array(name, arguments[name])
+        for name in CHOICES_AXES
+        if arguments.get(name) is not None
+    }
+    shape = None
+    for name in ("inputs_embeds", "input_ids"):
+        if name in arrays:
+            shape, axes = arrays[name].shape, CHOICES_AXES[name]
+            if len(shape) != len(axes):
+                raise ValueError(f"{name} has shape {shape}; expected ({', '.join(axes)})")
+    if shape is None:
+        return arguments, None
+    for name, array in arrays.items():
+        if name == "attention_mask" and array.ndim > 3 and array.shape[:2] == shape[:2]:
+            continue  # a mask for each query, whose other axes are checked with those of the batch
+        if array.shape[:3] != shape[:3]:
+            raise ValueError(f"{name} has shape {array.shape}; expected {shape[:3]}")
+    merged = {name: array.reshape(-1, *array.shape[2:]) for name, array in arrays.items()}
+    return arguments | merged, shape[1]
 
 
 def check_labels(name, labels, shape, limit):
@@ -130,6 +200,90 @@ def check_labels(name, labels, shape, limit):
     return labels
 
 
+def check_classification_labels(labels, batch_size, config, dtype):
+    """Check the labels of whole texts, and say which problem they pose.
+
+    Parameters
+    ----------
+    labels : array_like, or None
+    batch_size : int
+        B.
+    config : AlbertConfig
+        Its problem_type; where it is None, one label is a regression, and of several, integers are
+        a single-label classification and floating numbers a multi-label one.
+    dtype : dtype
+        Of the model; labels that are numbers are cast to it.
+
+    Returns
+    -------
+    labels : array, or None
+        Of a single-label classification, integers of shape (B,): −100, to be ignored, or in
+        [0, num_labels). Else numbers of shape (B, num_labels), which of a multi-label
+        classification are in [0, 1].
+    problem_type : str or None
+        None without labels.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the labels are of another shape or type, or out of range.
+    """
+    if labels is None:
+        return None, None
+    labels = _as_array("labels", labels)
+    if labels.dtype.kind not in "iuf":
+        raise TypeError(f"labels has dtype {labels.dtype}; expected integers or floating numbers")
+    problem_type = config.problem_type or _infer_problem_type(config.num_labels, labels.dtype)
+    name = f"labels ({problem_type})"
+    if problem_type == SINGLE_LABEL:
+        return check_labels(name, labels, (batch_size,), config.num_labels), problem_type
+    shape = (batch_size, config.num_labels)
+    one_each = problem_type == REGRESSION and config.num_labels == 1 and labels.shape != shape
+    _check_shape(name, labels, shape[:1] if one_each else shape)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+        numbers = labels.astype(dtype).reshape(shape)
+    if problem_type == REGRESSION:
+        _check_numbers(name, numbers, np.isfinite(numbers), "finite numbers")
+    else:
+        _check_numbers(name, numbers, (numbers >= 0) & (numbers <= 1), "0 to 1")
+    return numbers, problem_type
+
+
+def _infer_problem_type(num_labels, labels_dtype):
+    if num_labels == 1:
+        return REGRESSION
+    return MULTI_LABEL if labels_dtype.kind == "f" else SINGLE_LABEL
+
+
+def check_positions(name, positions, shape):
+    """Check where answers start, or end.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    positions : array_like of int, shape (B,), or None
+    shape : (int, int)
+        (B, S).
+
+    Returns
+    -------
+    integer array, shape (B,), or None
+        In [0, S); or −100, to be ignored, for those outside of the sequence.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the positions are of another shape or type.
+    """
+    if positions is None:
+        return None
+    positions = _as_integers(name, positions)
+    _check_shape(name, positions, shape[:1])
+    inside = (positions >= 0) & (positions < shape[1])
+    return np.where(inside, positions, IGNORE_INDEX)
+
+
 def check_integers(name, values, low, limit, limit_name):
     """Return `values` as an integer array, all of them in [low, limit)."""
     values = _as_integers(name, values)
@@ -160,22 +314,59 @@ def _as_integers(name, values):
     return values.astype(np.int64)  # a copy: the caller may fill the same buffer again
 
 
+def _check_numbers(name, values, are_right, expected):
+    if not are_right.all():
+        raise ValueError(f"{name} has the value {values[~are_right][0]}; expected {expected}")
+
+
 def _check_shape(name, values, shape):
     if values.shape != tuple(shape):
         raise ValueError(f"{name} has shape {values.shape}; expected {tuple(shape)}")
 
 
-def _check_mask(attention_mask, shape):
-    """The mask as booleans, or None where it masks nothing."""
+def _as_mask(name, values, shapes):
+    """A mask as an array of numbers or booleans, of one of some shapes."""
+    values = _as_array(name, values)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name} has dtype {values.dtype}; expected numbers or booleans")
+    if values.shape not in shapes:
+        *others, last = shapes
+        expected = f"{', '.join(map(str, others))} or {last}"
+        raise ValueError(f"{name} has shape {values.shape}; expected {expected}")
+    return values
+
+
+def _check_mask(attention_mask, shape, num_attention_heads):
+    """The mask as booleans, with an axis for the heads where it has one for the queries.
+
+    None where it masks nothing.
+    """
     if attention_mask is None:
         return None
-    attention_mask = _as_array("attention_mask", attention_mask)
-    _check_shape("attention_mask", attention_mask, shape)
+    B, S = shape
+    shapes = ((B, S), (B, S, S), (B, 1, S, S), (B, num_attention_heads, S, S))
+    attention_mask = _as_mask("attention_mask", attention_mask, shapes)
+    if attention_mask.ndim == 3:
+        attention_mask = attention_mask[:, None]
     is_one, is_zero = attention_mask == 1, attention_mask == 0
     if not (is_one | is_zero).all():
         value = attention_mask[~(is_one | is_zero)][0]
         raise ValueError(f"attention_mask has the value {value}; expected 0 or 1")
     return None if is_one.all() else is_one
+
+
+def _check_head_mask(head_mask, config, dtype):
+    """A row for each layer, or None where the mask masks nothing."""
+    if head_mask is None:
+        return None
+    A, L = config.num_attention_heads, config.num_hidden_layers
+    head_mask = _as_mask("head_mask", head_mask, ((A,), (L, A)))
+    outside = ~((head_mask >= 0) & (head_mask <= 1))
+    if outside.any():
+        raise ValueError(f"head_mask has the value {head_mask[outside][0]}; expected 0 to 1")
+    if (head_mask == 1).all():
+        return None
+    return np.broadcast_to(head_mask, (L, A)).astype(dtype)
 
 
 def _check_embeds(inputs_embeds, embedding_size, dtype):

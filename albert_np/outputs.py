@@ -92,6 +92,82 @@ class MaskedLMOutput(ModelOutput):
     attentions: tuple | None = None
 
 
+@dataclass(eq=False)
+class SequenceClassifierOutput(ModelOutput):
+    """Output of `AlbertForSequenceClassification`.
+
+    Attributes
+    ----------
+    loss : array, shape (), or None
+        Where labels were given.
+    logits : array, shape (B, num_labels)
+        Of a regression, the numbers predicted.
+    hidden_states, attentions : see `BaseModelOutputWithPooling`
+    """
+
+    loss: object = None
+    logits: object = None
+    hidden_states: tuple | None = None
+    attentions: tuple | None = None
+
+
+@dataclass(eq=False)
+class MultipleChoiceModelOutput(ModelOutput):
+    """Output of `AlbertForMultipleChoice`.
+
+    Attributes
+    ----------
+    loss : array, shape (), or None
+        Where labels were given.
+    logits : array, shape (B, C)
+        For each of C choices.
+    hidden_states, attentions : see `BaseModelOutputWithPooling`
+        With the B·C choices of all questions for a batch.
+    """
+
+    loss: object = None
+    logits: object = None
+    hidden_states: tuple | None = None
+    attentions: tuple | None = None
+
+
+@dataclass(eq=False)
+class TokenClassifierOutput(ModelOutput):
+    """Output of `AlbertForTokenClassification`.
+
+    Attributes
+    ----------
+    loss : array, shape (), or None
+        Where labels were given.
+    logits : array, shape (B, S, num_labels)
+    hidden_states, attentions : see `BaseModelOutputWithPooling`
+    """
+
+    loss: object = None
+    logits: object = None
+    hidden_states: tuple | None = None
+    attentions: tuple | None = None
+
+
+@dataclass(eq=False)
+class QuestionAnsweringModelOutput(ModelOutput):
+    """Output of `AlbertForQuestionAnswering`.
+
+    Attributes
+    ----------
+    loss : array, shape (), or None
+        Where both positions were given: the average of the start's loss and the end's.
+    start_logits, end_logits : array, shape (B, S)
+    hidden_states, attentions : see `BaseModelOutputWithPooling`
+    """
+
+    loss: object = None
+    start_logits: object = None
+    end_logits: object = None
+    hidden_states: tuple | None = None
+    attentions: tuple | None = None
+
+
 class Gradients(NamedTuple):
     """What a pullback returns.
 
@@ -99,7 +175,7 @@ class Gradients(NamedTuple):
     ----------
     parameters : dict of str to array
         A gradient for every parameter of the model, under its name.
-    inputs_embeds : array, shape (B, S, E)
+    inputs_embeds : array, shape (B, S, E), or (B, C, S, E) for multiple choice
         With respect to the word embeddings, looked up or given.
     """
 

@@ -78,6 +78,39 @@ def with_query_key_value(parameters):
     return parameters | stacked
 
 
+def without_heads(parameters, stay, head_size):
+    """One layer's attention without some of its heads.
+
+    Parameters
+    ----------
+    parameters : dict
+        Among them those named attention.query, .key, .value and .dense, under any prefix.
+    stay : list of bool
+        For each of the heads that are there, whether it stays.
+    head_size : int
+        D.
+
+    Returns
+    -------
+    dict
+        New arrays, laid out by `allocate`, for those that change: the rows of query, key and
+        value, and the columns of the dense weight, of the heads that stay.
+    """
+    rows = np.repeat(stay, head_size)
+    smaller = {}
+    for name, array in parameters.items():
+        module, kind = name.split(".")[-2:]
+        if module in QUERY_KEY_VALUE:
+            smaller[name] = array[rows]
+        elif (module, kind) == ("dense", "weight"):
+            smaller[name] = array[:, rows]
+    dtype = np.result_type(*smaller.values())
+    laid_out = allocate({name: array.shape for name, array in smaller.items()}, dtype)
+    for name, array in smaller.items():
+        laid_out[name][...] = array
+    return laid_out
+
+
 def _are_thirds(parts, base):
     """Whether three arrays are the thirds of another, in order."""
     if not isinstance(base, type(parts[0])) or base.shape[0] != 3 * parts[0].shape[0]:

@@ -1,21 +1,40 @@
 """What all models have in common: parameters, calls, derivatives, traces, loading and saving."""
 
+import warnings
+from inspect import signature
+
+from albert_np import tensorflow
 from albert_np.backend import NUMPY, get_backend
 from albert_np.checkpoint import load_parameters, resolve_directory, save_parameters
 from albert_np.config import AlbertConfig
-from albert_np.encoder import Run, layer_schedule
+from albert_np.encoder import (
+    Run,
+    kept_heads,
+    layer_places,
+    layer_prefix,
+    layer_schedule,
+    needs_plain_attention,
+)
 from albert_np.functions import calling
 from albert_np.inputs import check_inputs, check_output_gradients, check_seed
 from albert_np.outputs import Gradients
-from albert_np.parameters import allocate, initialize, zeros_like
+from albert_np.parameters import allocate, initialize, without_heads, zeros_like
+from albert_np.resizing import ResizableEmbeddings
 from albert_np.trace import Trace
 
 DTYPES = ("float32", "float64")
-BATCH = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds")
+BATCH = (
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "position_ids",
+    "head_mask",
+    "inputs_embeds",
+)
 CALL_ARGUMENTS = (*BATCH, "output_attentions", "output_hidden_states", "seed")
 
 
-class AlbertPreTrainedModel:
+class AlbertPreTrainedModel(ResizableEmbeddings):
     """What all models have in common. A model holds no result of any call.
 
     Parameters
@@ -44,13 +63,17 @@ class AlbertPreTrainedModel:
     """
 
     # A class adds what is its own: parameter_shapes(config); where it has labels,
-    # _check_labels(labels, shape); _forward(batch, labels, run), which returns outputs and a cache;
+    # _check_labels(labels, batch); _forward(batch, labels, run), which returns outputs and a cache;
     # and _backward(gradients, cache, slots, run), which returns dinputs_embeds.
 
     label_names = ()
 
-    def _check_labels(self, labels, shape):
-        """Check labels, name → value, against the batch's (B, S)."""
+    def _check_batch(self, arguments):
+        """Check the arguments that every model takes, name → value."""
+        return check_inputs(self.config, self.dtype, **arguments)
+
+    def _check_labels(self, labels, batch):
+        """Check labels, name → value, against the checked batch."""
         return labels
 
     def __init__(self, config, *, seed=0, dtype="float32", backend="numpy", **structure):
@@ -65,43 +88,185 @@ class AlbertPreTrainedModel:
             initialize(self.parameters, config, seed)
 
     @classmethod
-    def from_pretrained(cls, path_or_name, *, dtype="float32", backend="numpy", **settings):
-        """Load a model from a directory in Hugging Face's layout.
+    def from_pretrained(
+        cls,
+        path_or_name,
+        *,
+        config=None,
+        dtype="float32",
+        backend="numpy",
+        seed=0,
+        revision=None,
+        cache_dir=None,
+        local_files_only=False,
+        **settings,
+    ):
+        """Load a model in Hugging Face's layout.
+
+        A checkpoint of another class is loaded too: tensors that this one has no use for are left
+        out, and a head that it lacks is drawn as initial parameters are, each with a warning.
 
         Parameters
         ----------
         path_or_name : str or Path
-            A directory with config.json and model.safetensors; or "tiny", the model that ships.
+            A directory with config.json and model.safetensors, or shards and their index; "tiny",
+            the model that ships; or a name on Hugging Face's hub, such as
+            "albert/albert-base-v2".
+        config : AlbertConfig, optional
+            In place of config.json.
         dtype, backend
-            See the class.
+            See the class. A file of another dtype, bfloat16 and float16 among them, is converted.
+        seed : int or None, optional
+            Draws the heads that the checkpoint lacks; None differently each time.
+        revision, cache_dir, local_files_only
+            For a name on the hub; see `hub.fetch`.
         **settings
-            What else the class is made with, such as `add_pooling_layer`.
+            What else the class is made with, such as `add_pooling_layer`; or values in place of
+            those in config.json.
 
         Raises
         ------
         FileNotFoundError
-            If there is no such directory, or a file is missing.
+            If there is no such directory or name, or a file is missing.
         FileFormatError
             If a file does not hold what it should.
+        TypeError, ValueError
+            If an argument is of another type or value.
         """
-        directory = resolve_directory(path_or_name)
-        config = AlbertConfig.from_pretrained(directory)
-        model = cls(config, seed=None, dtype=dtype, backend=backend, **settings)
-        load_parameters(directory, model.parameters)
+        seed = check_seed(seed)
+        structure, changes = cls._split_settings(config, settings)
+        directory = resolve_directory(
+            path_or_name,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        if config is None:
+            config = AlbertConfig.from_pretrained(directory, **changes)
+        model = cls(config, seed=None, dtype=dtype, backend=backend, **structure)
+        missing = load_parameters(directory, model.parameters)
+        model._initialize_missing(missing, seed, directory)
         return model
 
-    def save_pretrained(self, directory):
+    @classmethod
+    def from_tensorflow(
+        cls, path, *, config=None, dtype="float32", backend="numpy", seed=0, **settings
+    ):
+        """Load the authors' own release of ALBERT, made with TensorFlow, from its arrays.
+
+        Parameters
+        ----------
+        path : str or Path
+            An .npz file of the checkpoint's variables by their names, such as
+            bert/embeddings/word_embeddings; or a directory with an .npy file of each, such as
+            bert/embeddings/word_embeddings.npy. The release's albert_config.json lies in the
+            directory, or beside the .npz file. Nothing is unpickled.
+        config : AlbertConfig, optional
+            In place of albert_config.json.
+        dtype, backend, seed, **settings
+            As for `from_pretrained`.
+
+        Raises
+        ------
+        FileNotFoundError, FileFormatError, TypeError, ValueError
+            As `from_pretrained` does.
+
+        Examples
+        --------
+        With TensorFlow installed, a release's variables become such a file by
+
+            reader = tf.train.load_checkpoint("albert_base/model.ckpt-best")
+            names = reader.get_variable_to_shape_map()
+            np.savez("albert_base/arrays.npz", **{name: reader.get_tensor(name) for name in names})
+        """
+        seed = check_seed(seed)
+        structure, changes = cls._split_settings(config, settings)
+        if config is None:
+            config = tensorflow.read_config(path).changed(**changes)
+        model = cls(config, seed=None, dtype=dtype, backend=backend, **structure)
+        missing = tensorflow.load_arrays(path, model.parameters)
+        model._initialize_missing(missing, seed, path)
+        return model
+
+    @classmethod
+    def _split_settings(cls, config, settings):
+        """What the class is made with, and changes of the configuration."""
+        own = signature(cls.parameter_shapes).parameters
+        structure = {name: value for name, value in settings.items() if name in own}
+        changes = {name: value for name, value in settings.items() if name not in own}
+        if config is not None and changes:
+            raise TypeError(f"config is given, and {', '.join(changes)}; expected one or the other")
+        return structure, changes
+
+    def _initialize_missing(self, missing, seed, source):
+        """Draw the parameters of heads that a checkpoint lacks, and say so."""
+        if not missing:
+            return
+        initialize({name: self.parameters[name] for name in missing}, self.config, seed)
+        hint = " (without it: add_pooling_layer=False)" if "pooler.weight" in missing else ""
+        warnings.warn(
+            f"{source} lacks {', '.join(missing)}: newly initialized{hint}, and of no meaning "
+            "before training",
+            stacklevel=3,
+        )
+
+    def save_pretrained(self, directory, *, max_shard_size="5GB"):
         """Write config.json and model.safetensors, as Hugging Face's library reads them.
+
+        An interrupted run leaves what an earlier one has written there; see
+        `shards.write_tensors`.
 
         Parameters
         ----------
         directory : str or Path
             Created where it is not there.
+        max_shard_size : int or str, optional
+            In bytes, or such as "200MB". If the parameters are larger, they are written to several
+            files, model-00001-of-00003.safetensors and so on, and an index; one that is larger by
+            itself has a file of its own.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `max_shard_size` is no size, a parameter holds NaN or infinity, or the
+            configuration's hidden_act is a pair of functions.
+        OSError
+            If the directory or a file cannot be written.
         """
-        save_parameters(directory, self.parameters)
-        self.config.save_pretrained(
-            directory, architectures=[type(self).__name__], dtype=self.dtype.name
-        )
+        architectures = [type(self).__name__]
+        with self.config.written(directory, architectures=architectures, dtype=self.dtype.name):
+            save_parameters(directory, self.parameters, max_shard_size)
+
+    def prune_heads(self, heads_to_prune):
+        """Remove attention heads, and their parameters.
+
+        The arrays in `parameters` are replaced by smaller ones, and `config` by one that records
+        the heads in `pruned_heads`.
+
+        Parameters
+        ----------
+        heads_to_prune : dict of int to list of int
+            By layer, the heads to remove. As layers share parameters, a layer here is an inner
+            layer of a group, group · inner_group_num + inner; it loses the heads wherever it
+            runs. Heads keep their first numbers, however many were pruned before; one that was is
+            passed over.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such layer or head, or a layer would lose its last one. Nothing is
+            changed then.
+        """
+        config = self.config.with_pruned_heads(heads_to_prune)
+        head_size = config.hidden_size // config.num_attention_heads
+        for place in layer_places(config):
+            before, after = kept_heads(self.config, place), kept_heads(config, place)
+            if after != before:
+                here = f"{layer_prefix(*place)}.attention."
+                attention = {name: a for name, a in self.parameters.items() if here in name}
+                stay = [head in after for head in before]
+                self.parameters.update(without_heads(attention, stay, head_size))
+        self.config = config
 
     @property
     def dtype(self):
@@ -114,8 +279,9 @@ class AlbertPreTrainedModel:
         attention_mask=None,
         token_type_ids=None,
         position_ids=None,
-        *,
+        head_mask=None,
         inputs_embeds=None,
+        *,
         output_attentions=None,
         output_hidden_states=None,
         return_dict=None,
@@ -128,18 +294,23 @@ class AlbertPreTrainedModel:
         ----------
         input_ids : array_like of int, shape (B, S), optional
             This, or inputs_embeds.
-        attention_mask : array_like, shape (B, S), optional
-            1 for tokens to attend to, 0 for padding; by default all 1.
+        attention_mask : array_like, optional
+            1 for tokens to attend to, 0 for padding; by default all 1. Of shape (B, S); or, for
+            each query its own, (B, S, S) or (B, 1, S, S); or for each head too, (B, A, S, S). A
+            query that may attend to nothing gets the mean of all values.
         token_type_ids : array_like of int, shape (B, S), optional
             0 for the first segment, 1 for the second; by default all 0.
         position_ids : array_like of int, shape (B, S) or (1, S), optional
             By default 0, 1, 2, …
+        head_mask : array_like, shape (A,) or (L, A), optional
+            What the attention probabilities of each head, or of each head of each layer, are
+            multiplied by, from 0 to 1; by default 1. Pruned heads are counted.
         inputs_embeds : array_like, shape (B, S, E), optional
             In place of the word embeddings of input_ids.
         output_attentions, output_hidden_states : bool, optional
-            Whether to return them; by default not.
+            Whether to return them; by default as the configuration says.
         return_dict : bool, optional
-            False returns a tuple.
+            False returns a tuple; by default as the configuration says.
         seed : int, optional
             Applies dropout, with masks drawn from this seed.
         **labels
@@ -161,6 +332,7 @@ class AlbertPreTrainedModel:
                 "attention_mask": attention_mask,
                 "token_type_ids": token_type_ids,
                 "position_ids": position_ids,
+                "head_mask": head_mask,
                 "inputs_embeds": inputs_embeds,
                 "output_attentions": output_attentions,
                 "output_hidden_states": output_hidden_states,
@@ -169,7 +341,9 @@ class AlbertPreTrainedModel:
             }
         )
         outputs, _ = self._forward(batch, labels, run)
-        return outputs.to_tuple() if return_dict is False else outputs
+        if return_dict is None:
+            return_dict = self.config.use_return_dict
+        return outputs if return_dict else outputs.to_tuple()
 
     def vjp(self, **inputs):
         """Run the model forward, and return its vector–Jacobian product.
@@ -182,6 +356,7 @@ class AlbertPreTrainedModel:
         Returns
         -------
         outputs : ModelOutput
+            Whatever the configuration's return_dict.
         pullback : callable
             `pullback()` returns the `Gradients` of outputs.loss; `pullback({name: gradient})`
             those of the sum over the named outputs of output ∘ gradient. A gradient has the shape
@@ -267,19 +442,26 @@ class AlbertPreTrainedModel:
                 )
         given = dict.fromkeys(known) | arguments
         labels = {name: given[name] for name in self.label_names}
-        batch = check_inputs(self.config, self.dtype, **{name: given[name] for name in BATCH})
+        batch = self._check_batch({name: given[name] for name in BATCH})
+        output_attentions = self._asked_for("output_attentions", given)
         run = Run(
             config=self.config,
             schedule=layer_schedule(self.config),
             backend=backend or self.backend,
             seed=check_seed(given["seed"]),
-            output_attentions=bool(given["output_attentions"]),
-            output_hidden_states=bool(given["output_hidden_states"]),
+            output_attentions=output_attentions,
+            output_hidden_states=self._asked_for("output_hidden_states", given),
+            plain_attention=needs_plain_attention(self.config, batch, output_attentions),
             keep=keep,
             loss_only=loss_only,
             call=call,
         )
-        return batch, self._check_labels(labels, batch.shape), run
+        return batch, self._check_labels(labels, batch), run
+
+    def _asked_for(self, name, arguments):
+        """Whether an output is asked for: by the call or, where it does not say, by the config."""
+        value = arguments[name]
+        return bool(getattr(self.config, name) if value is None else value)
 
     def _need_loss(self, arguments):
         """Refuse arguments that give no loss."""

@@ -21,7 +21,8 @@ class Operation:
     inputs : dict
         Its arguments by the names of its parameters: arrays and settings.
     outputs : dict of str to array
-        {"y": array}; or, of a function with several outputs, each under its name.
+        {"y": array}; or, of a function with several outputs, each under its name, and the chunks
+        of a sequence under "0", "1", ….
     output_gradients, input_gradients : dict of str to array, or None
         The gradients that came in from above and went out below: of each output, and of each
         floating input (this use of it alone, where a parameter is shared).
@@ -70,7 +71,7 @@ class Operation:
             )
         arguments = self._arguments(replaced)
         y, cache = self.function(**arguments)
-        dy = output_gradients["y"] if "y" in output_gradients else type(y)(**output_gradients)
+        dy = _like(y, output_gradients)
         return _gradients_by_name(arguments, backward_of(self.function)(dy, cache))
 
     def _arguments(self, replaced):
@@ -154,8 +155,17 @@ def backward_of(function):
 
 
 def _by_name(y):
-    """{"y": array}, or the fields of a named tuple of arrays."""
+    """{"y": array}, the fields of a named tuple of arrays, or the items of a list of arrays."""
+    if isinstance(y, list):
+        return {str(i): item for i, item in enumerate(y)}
     return y._asdict() if hasattr(y, "_asdict") else {"y": y}
+
+
+def _like(y, named):
+    """What `_by_name` named, put together again as `y` is."""
+    if isinstance(y, list):
+        return [named[name] for name in _by_name(y)]
+    return type(y)(**named) if hasattr(y, "_asdict") else named["y"]
 
 
 def _gradients_by_name(inputs, gradients):
@@ -167,4 +177,6 @@ def _gradients_by_name(inputs, gradients):
 
 
 def _is_floating_array(value):
+    if isinstance(value, list):  # the chunks of a sequence
+        return all(map(_is_floating_array, value))
     return hasattr(value, "dtype") and value.dtype.kind in "fc"

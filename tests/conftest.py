@@ -1,10 +1,14 @@
 """What several test files share."""
 
+import io
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# No test asks the network: Hugging Face's library reads this when it is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Where CI runs the tests, they draw the same examples every time.
 settings.register_profile(
@@ -21,3 +25,28 @@ def shared_data():
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no directory of real test files at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command in this process: its exit status, standard output and standard error."""
+    from albert_np import cli
+
+    def run_command(*arguments):
+        try:
+            status = cli.main(list(arguments))
+        except SystemExit as exit:  # --help and --version
+            status = exit.code
+        return status, *capsys.readouterr()
+
+    return run_command
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Put bytes on standard input."""
+
+    def put(content):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    return put

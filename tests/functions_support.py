@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = st.sampled_from([np.float32, np.float64])
 LEADING = st.lists(st.integers(1, 4), max_size=3).map(tuple)  # what a docstring writes as `...`
+SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
 WIDTHS = st.integers(1, 9)
 STEP = 1e-30
 

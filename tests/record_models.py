@@ -20,7 +20,16 @@ sys.path[:0] = [str(HERE), str(HERE / "parity")]
 from models_support import random_batch, random_like, random_model  # noqa: E402
 from peer_support import peer_gradients, peer_of, to_tensors, weighted_sum  # noqa: E402
 
-from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertModel  # noqa: E402
+from albert_np import (  # noqa: E402
+    AlbertConfig,
+    AlbertForMaskedLM,
+    AlbertForMultipleChoice,
+    AlbertForPreTraining,
+    AlbertForQuestionAnswering,
+    AlbertForSequenceClassification,
+    AlbertForTokenClassification,
+    AlbertModel,
+)
 
 SIZES = {
     "vocab_size": 20,
@@ -31,6 +40,13 @@ SIZES = {
     "max_position_embeddings": 8,
     "initializer_range": 0.5,
 }
+SMALLEST = {
+    "vocab_size": 8,
+    "embedding_size": 3,
+    "hidden_size": 4,
+    "num_hidden_layers": 2,
+    "intermediate_size": 5,
+}
 CASES = {
     "base": (AlbertModel, {"num_hidden_layers": 3, "hidden_act": "gelu"}),
     "masked_lm": (AlbertForMaskedLM, {"num_hidden_layers": 3}),
@@ -38,11 +54,23 @@ CASES = {
         AlbertForPreTraining,
         {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2},
     ),
+    "regression": (AlbertForSequenceClassification, SMALLEST | {"num_labels": 1}),
+    "single_label": (
+        AlbertForSequenceClassification,
+        SMALLEST | {"num_labels": 3, "problem_type": "single_label_classification"},
+    ),
+    "multi_label": (
+        AlbertForSequenceClassification,
+        SMALLEST | {"num_labels": 3, "problem_type": "multi_label_classification"},
+    ),
+    "token_classification": (AlbertForTokenClassification, SMALLEST | {"num_labels": 3}),
+    "multiple_choice": (AlbertForMultipleChoice, SMALLEST),
+    "question_answering": (AlbertForQuestionAnswering, SMALLEST),
 }
 
 
 def record(name, model_class, settings):
-    config = AlbertConfig(**SIZES, **settings)
+    config = AlbertConfig(**(SIZES | settings))
     generator = np.random.default_rng(0)
     model = random_model(model_class, config)
     peer = peer_of(model)

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
+from albert_np import (
+    AlbertConfig,
+    AlbertForMaskedLM,
+    AlbertForMultipleChoice,
+    AlbertForPreTraining,
+    AlbertModel,
+)
 
 CONFIG = AlbertConfig(
     vocab_size=20,
@@ -46,6 +52,25 @@ WRONG_VALUES = [
     ({"input_ids": IDS, "token_type_ids": [[0, 2, 0]] * 2}, "token_type_ids has the value 2"),
     ({"input_ids": IDS, "position_ids": [[0, 1]]}, r"position_ids has shape \(1, 2\)"),
     ({"input_ids": IDS, "position_ids": [[0, 1, 8]]}, "position_ids has the value 8"),
+    (
+        {"input_ids": IDS, "attention_mask": np.ones((2, 3, 2))},
+        r"attention_mask has shape \(2, 3, 2\); "
+        r"expected \(2, 3\), \(2, 3, 3\), \(2, 1, 3, 3\) or \(2, 2, 3, 3\)",
+    ),
+    ({"input_ids": IDS, "attention_mask": np.ones((2, 3, 3, 3))}, "attention_mask has shape"),
+    ({"input_ids": IDS, "attention_mask": np.ones((1, 1, 3, 3))}, "attention_mask has shape"),
+    ({"input_ids": IDS, "attention_mask": np.full((2, 3, 3), -np.inf)}, "has the value -inf"),
+    (
+        {"input_ids": IDS, "head_mask": [1]},
+        r"head_mask has shape \(1,\); expected \(2,\) or \(2, 2\)",
+    ),
+    ({"input_ids": IDS, "head_mask": np.ones((1, 2))}, r"head_mask has shape \(1, 2\)"),
+    ({"input_ids": IDS, "head_mask": np.ones((2, 2, 1))}, r"head_mask has shape \(2, 2, 1\)"),
+    ({"input_ids": IDS, "head_mask": [[1, 1], [1]]}, "head_mask is ragged"),
+    ({"input_ids": IDS, "head_mask": []}, "head_mask is empty"),
+    ({"input_ids": IDS, "head_mask": [1, 1.5]}, "head_mask has the value 1.5; expected 0 to 1"),
+    ({"input_ids": IDS, "head_mask": [0, -1]}, "head_mask has the value -1; expected 0 to 1"),
+    ({"input_ids": IDS, "head_mask": [1, np.nan]}, "head_mask has the value nan"),
     ({"input_ids": IDS, "seed": -1}, r"seed is -1; expected 0 to 2\*\*64 - 1"),
     ({"input_ids": IDS, "seed": 2**64}, "seed is 18446744073709551616"),
 ]
@@ -55,6 +80,10 @@ WRONG_TYPES = [
     ({"input_ids": IDS, "position_ids": [[0.0, 1.0, 2.0]]}, "position_ids has dtype float64"),
     ({"inputs_embeds": np.zeros((2, 3, 5), int)}, "inputs_embeds has dtype int64"),
     ({"inputs_embeds": EMBEDS + 1j}, "inputs_embeds has dtype complex128"),
+    ({"input_ids": IDS, "attention_mask": [["1"] * 3] * 2}, "attention_mask has dtype <U1"),
+    ({"input_ids": IDS, "attention_mask": np.ones((2, 3), complex)}, "attention_mask has dtype"),
+    ({"input_ids": IDS, "head_mask": ["1", "1"]}, "head_mask has dtype <U1; expected numbers"),
+    ({"input_ids": IDS, "head_mask": [1j, 1]}, "head_mask has dtype complex128; expected numbers"),
     ({"input_ids": IDS, "seed": 1.5}, "seed is 1.5; expected an integer"),
     ({"input_ids": IDS, "seed": True}, "seed is True; expected an integer"),
 ]
@@ -102,6 +131,53 @@ def test_wrong_sentence_order_labels(label, message):
 def test_labels_of_floating_numbers():
     with pytest.raises(TypeError, match="labels has dtype float64; expected integers"):
         AlbertForMaskedLM(CONFIG)(IDS, labels=[[1.0, 2.0, 3.0]] * 2)
+
+
+def config_with(**options):
+    return AlbertConfig(**(CONFIG.to_dict() | options))
+
+
+def test_a_length_that_chunks_do_not_divide():
+    model = AlbertModel(config_with(chunk_size_feed_forward=2))
+    for run in (model, lambda **a: model.vjp(**a), lambda **a: model.trace(**a)):
+        message = "has 3 columns; expected a multiple of chunk_size_feed_forward, 2"
+        with pytest.raises(ValueError, match=f"input_ids {message}"):
+            run(input_ids=IDS)
+        with pytest.raises(ValueError, match=f"inputs_embeds {message}"):
+            run(inputs_embeds=EMBEDS)
+
+
+@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
+def test_a_sequence_longer_than_the_known_distances(kind):
+    """Whatever its position_ids, which relative attention does not look at."""
+    model = AlbertModel(config_with(position_embedding_type=kind))
+    with pytest.raises(ValueError, match="input_ids has 9 columns; max_position_embeddings is 8"):
+        model(NINE, position_ids=np.zeros((1, 9), int))
+
+
+@pytest.mark.parametrize(
+    ("heads", "error", "message"),
+    [
+        ({0: [2]}, ValueError, "heads_to_prune has the head 2 of layer 0; expected 0 to 1"),
+        ({1: [0]}, ValueError, "heads_to_prune has the layer 1; expected 0 to 0"),
+        ({0: [0, 1]}, ValueError, "heads_to_prune has all 2 heads of layer 0"),
+        ([0], TypeError, r"heads_to_prune is \[0\]; expected heads by layer"),
+    ],
+)
+def test_pruning_what_is_not_there_changes_nothing(heads, error, message):
+    model = AlbertModel(CONFIG)
+    before = dict(model.parameters)
+    with pytest.raises(error, match=message):
+        model.prune_heads(heads)
+    assert model.config is CONFIG and model.config.pruned_heads == {}
+    assert all(model.parameters[name] is array for name, array in before.items())
+
+
+def test_a_pair_of_functions_is_not_saved_and_nothing_written(tmp_path):
+    model = AlbertModel(config_with(hidden_act=(np.sin, np.cos)))
+    with pytest.raises(ValueError, match="hidden_act is a pair of functions"):
+        model.save_pretrained(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_arguments():
@@ -181,3 +257,12 @@ def test_unknown_back_ends_and_configurations():
 def test_a_trace_of_gradients_needs_labels():
     with pytest.raises(ValueError, match="AlbertForMaskedLM has no loss without labels"):
         AlbertForMaskedLM(CONFIG).trace(input_ids=IDS, gradients=True)
+
+
+def test_masks_of_choices_of_wrong_shapes():
+    model = AlbertForMultipleChoice(CONFIG)
+    ids = np.ones((2, 2, 3), int)
+    assert model(ids, np.ones((2, 2, 2, 3, 3))).logits.shape == (2, 2)
+    for shape in ((2, 3), (2, 2, 2), (2, 1, 3, 3), (2, 2, 3, 2), (2, 2, 3, 3, 3)):
+        with pytest.raises(ValueError, match="attention_mask has shape"):
+            model(ids, np.ones(shape))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from albert_np.config import ACTIVATIONS, PUBLISHED, AlbertConfig
+from albert_np.config import ACTIVATIONS, PROBLEM_TYPES, PUBLISHED, AlbertConfig
 from albert_np.errors import FileFormatError
 
 # The documentation's parameters, in its order.
@@ -36,6 +36,19 @@ DOCUMENTED = {
     "bos_token_id": 2,
     "eos_token_id": 3,
 }
+# What PretrainedConfig documents for every model.
+OF_EVERY_MODEL = {
+    "id2label": {0: "LABEL_0", 1: "LABEL_1"},
+    "label2id": {"LABEL_0": 0, "LABEL_1": 1},
+    "problem_type": None,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "return_dict": True,
+    "chunk_size_feed_forward": 0,
+    "pruned_heads": {},
+}
+POSITIONS = ("absolute", "relative_key", "relative_key_query")
+FLAGS = ("output_attentions", "output_hidden_states", "return_dict")
 SIZES = (
     "vocab_size",
     "embedding_size",
@@ -66,7 +79,9 @@ json_values = st.recursive(
 def parameters(draw):
     """Any values that AlbertConfig accepts."""
     vocab_size, layers, heads = draw(sizes), draw(sizes), draw(sizes)
+    some_heads = st.sets(st.integers(0, heads - 1), min_size=1, max_size=4).map(sorted)
     values = {name: draw(sizes) for name in SIZES}
+    values |= {name: draw(st.booleans()) for name in FLAGS}
     values |= {name: draw(probabilities) for name in PROBABILITIES}
     values |= {name: draw(numbers) for name in AT_LEAST_ZERO}
     values |= {name: draw(st.none() | st.integers(0, vocab_size - 1)) for name in TOKEN_IDS}
@@ -77,15 +92,31 @@ def parameters(draw):
         "num_attention_heads": heads,
         "hidden_size": heads * draw(sizes),
         "hidden_act": draw(st.sampled_from(ACTIVATIONS)),
+        "problem_type": draw(st.sampled_from([None, *PROBLEM_TYPES])),
+        "position_embedding_type": draw(st.sampled_from(POSITIONS)),
+        "chunk_size_feed_forward": draw(st.integers(0, 10)),
+        "pruned_heads": {} if heads <= 4 else {0: draw(some_heads)},
+        **draw(label_maps()),
     }
+
+
+@st.composite
+def label_maps(draw):
+    labels = draw(st.lists(st.text(), min_size=1, max_size=12, unique=True))
+    id2label = dict(enumerate(labels))
+    return {"id2label": id2label, "label2id": {label: i for i, label in id2label.items()}}
 
 
 @st.composite
 def other_keys(draw):
     """Any keys of a config.json that are no parameters."""
     other = draw(st.dictionaries(st.text(), json_values, max_size=4))
-    assume(not other.keys() & {*DOCUMENTED, "model_type", "tie_word_embeddings"})
+    assume(not other.keys() & {*signature_names(), "model_type", "tie_word_embeddings"})
     return other
+
+
+def signature_names():
+    return [*inspect.signature(AlbertConfig).parameters][:-1]
 
 
 def write(path, text):
@@ -97,10 +128,11 @@ def write(path, text):
 
 
 def test_defaults_and_order_are_those_documented():
-    signature = inspect.signature(AlbertConfig).parameters
-    assert [*signature][:-1] == [*DOCUMENTED]
-    assert {name: getattr(AlbertConfig(), name) for name in DOCUMENTED} == DOCUMENTED
-    assert AlbertConfig().to_dict() == DOCUMENTED | {"model_type": "albert"}
+    assert signature_names() == [*DOCUMENTED, "num_labels", *OF_EVERY_MODEL]
+    default = DOCUMENTED | OF_EVERY_MODEL
+    assert {name: getattr(AlbertConfig(), name) for name in default} == default
+    assert AlbertConfig().to_dict() == default | {"model_type": "albert"}
+    assert AlbertConfig().num_labels == 2
 
 
 def test_default_is_xxlarge_v2():
@@ -165,6 +197,9 @@ def test_size_that_is_not_positive(name, value):
 @pytest.mark.parametrize("name", PROBABILITIES + AT_LEAST_ZERO)
 @pytest.mark.parametrize("value", [True, "0.1", None, [0.1], 1j])
 def test_number_of_wrong_type(name, value):
+    if name == "classifier_dropout_prob" and value is None:
+        assert AlbertConfig(**{name: value}).classifier_dropout_prob is None
+        return
     with pytest.raises(TypeError, match=re.escape(f"{name} is {value!r}; expected a number")):
         AlbertConfig(**{name: value})
 
@@ -218,16 +253,85 @@ def test_activations():
     message = "hidden_act is 'tanh'; expected one of gelu_new, gelu, relu, silu"
     with pytest.raises(ValueError, match=message):
         AlbertConfig(hidden_act="tanh")
-    for value in (None, abs, ["gelu"]):
+    for value in (None, abs, ["gelu"], (abs,), (abs, "gelu"), (abs, abs, abs), [abs, abs]):
         with pytest.raises(TypeError, match="hidden_act is .*; expected one of gelu_new"):
             AlbertConfig(hidden_act=value)
 
 
-@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
-def test_relative_positions_are_not_supported_yet(kind):
-    message = f"position_embedding_type '{kind}' is not supported yet; expected 'absolute'"
-    with pytest.raises(ValueError, match=message):
-        AlbertConfig(position_embedding_type=kind)
+def test_a_pair_of_functions_is_an_activation_that_cannot_be_saved(tmp_path):
+    pair = (np.sin, np.cos)
+    config = AlbertConfig(hidden_act=pair)
+    assert config.hidden_act == pair and config == AlbertConfig.from_dict(config.to_dict())
+    with pytest.raises(ValueError, match="hidden_act is a pair of functions, which config.json"):
+        config.save_pretrained(tmp_path / "new")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags(name):
+    for value in (True, False):
+        assert getattr(AlbertConfig(**{name: value}), name) is value
+    for value in (None, 1, "yes", np.True_):
+        with pytest.raises(TypeError, match=f"{name} is .*; expected True or False"):
+            AlbertConfig(**{name: value})
+
+
+def test_use_return_dict_is_return_dict():
+    assert AlbertConfig().use_return_dict is True
+    assert AlbertConfig(return_dict=False).use_return_dict is False
+
+
+def test_chunk_size():
+    assert AlbertConfig(chunk_size_feed_forward=np.int64(4)).chunk_size_feed_forward == 4
+    for value in (True, 4.0, "4", None):
+        with pytest.raises(TypeError, match="chunk_size_feed_forward is .*; expected a number"):
+            AlbertConfig(chunk_size_feed_forward=value)
+    with pytest.raises(ValueError, match="chunk_size_feed_forward is -1; expected a number"):
+        AlbertConfig(chunk_size_feed_forward=-1)
+
+
+FEW_LAYERS = {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}
+FEW_HEADS = FEW_LAYERS | {"num_attention_heads": 4}
+
+
+def test_pruned_heads():
+    config = AlbertConfig(pruned_heads={"3": [2, 0, 2], 1: (3,), 0: []}, **FEW_HEADS)
+    assert config.pruned_heads == {1: [3], 3: [0, 2]}
+    more = config.with_pruned_heads({3: [2, 1], 0: {1}})
+    assert more.pruned_heads == {0: [1], 1: [3], 3: [0, 1, 2]}
+    assert config.pruned_heads == {1: [3], 3: [0, 2]}
+    assert AlbertConfig(pruned_heads=None).pruned_heads == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "heads", "message"),
+    [
+        (ValueError, {4: [0]}, "has the layer 4; expected 0 to 3"),
+        (ValueError, {-1: [0]}, "has the layer -1; expected 0 to 3"),
+        (ValueError, {0: [4]}, "has the head 4 of layer 0; expected 0 to 3"),
+        (ValueError, {0: [1, -1]}, "has the head -1 of layer 0; expected 0 to 3"),
+        (ValueError, {2: [0, 1, 2, 3]}, "has all 4 heads of layer 2; expected at least one"),
+        (TypeError, [[0]], r"is \[\[0\]\]; expected heads by layer, a dictionary"),
+        (TypeError, {"first": [0]}, "has the layer 'first'; expected an integer"),
+        (TypeError, {0.0: [0]}, "has the layer 0.0; expected an integer"),
+        (TypeError, {0: 1}, "has 1 for layer 0; expected a list of integers"),
+        (TypeError, {0: ["1"]}, r"has \['1'\] for layer 0; expected a list of integers"),
+        (TypeError, {0: [True]}, r"has \[True\] for layer 0; expected a list of integers"),
+    ],
+)
+def test_wrong_pruned_heads(error, heads, message):
+    with pytest.raises(error, match=f"pruned_heads {message}"):
+        AlbertConfig(pruned_heads=heads, **FEW_HEADS)
+    with pytest.raises(error, match=f"heads_to_prune {message}"):
+        AlbertConfig(**FEW_HEADS).with_pruned_heads(heads)
+
+
+def test_heads_pruned_one_after_the_other_leave_one():
+    config = AlbertConfig(pruned_heads={0: [0, 1]}, **FEW_HEADS)
+    with pytest.raises(ValueError, match="heads_to_prune has all 4 heads of layer 0"):
+        config.with_pruned_heads({0: [2, 3]})
+    with pytest.raises(TypeError, match="heads_to_prune is None; expected heads by layer"):
+        config.with_pruned_heads(None)
 
 
 def test_unknown_positions():
@@ -235,6 +339,107 @@ def test_unknown_positions():
         AlbertConfig(position_embedding_type="rotary")
     with pytest.raises(TypeError, match="position_embedding_type is None; expected.*absolute"):
         AlbertConfig(position_embedding_type=None)
+
+
+# Labels
+
+
+def test_each_of_the_three_gives_the_others():
+    names = {0: "no", 1: "perhaps", 2: "yes"}
+    ids = {"no": 0, "perhaps": 1, "yes": 2}
+    for settings in (
+        {"id2label": names},
+        {"id2label": {str(i): name for i, name in names.items()}},
+        {"label2id": ids},
+        {"id2label": names, "label2id": ids, "num_labels": 3},
+        {"label2id": ids, "num_labels": 3},
+        {"id2label": {np.int64(i): name for i, name in reversed(names.items())}},
+    ):
+        config = AlbertConfig(**settings)
+        assert (config.id2label, config.label2id, config.num_labels) == (names, ids, 3)
+        assert {type(i) for i in [*config.id2label, *config.label2id.values()]} == {int}
+        assert [*config.id2label] == [0, 1, 2]
+    config = AlbertConfig(num_labels=1)
+    assert (config.id2label, config.label2id) == ({0: "LABEL_0"}, {"LABEL_0": 0})
+
+
+def test_one_label_may_have_several_ids():
+    config = AlbertConfig(id2label={0: "other", 1: "name", 2: "other"})
+    assert config.label2id == {"other": 2, "name": 1}
+    again = AlbertConfig(id2label=config.id2label, label2id={"other": 0, "name": 1})
+    assert again.label2id == {"other": 0, "name": 1}
+
+
+def test_num_labels_can_be_set():
+    """Another number makes the labels' names the default; the same one leaves them."""
+    config = AlbertConfig(id2label={0: "no", 1: "yes"})
+    config.num_labels = 2
+    assert config.id2label == {0: "no", 1: "yes"}
+    config.num_labels = 3
+    assert config == AlbertConfig(num_labels=3)
+    with pytest.raises(ValueError, match="num_labels is 0; expected a positive integer"):
+        config.num_labels = 0
+    assert config == AlbertConfig(num_labels=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_labels": 0}, "num_labels is 0; expected a positive integer"),
+        ({"num_labels": 3, "id2label": {0: "a"}}, "num_labels is 3; id2label has 1 labels"),
+        ({"num_labels": 3, "label2id": {"a": 0}}, "num_labels is 3; id2label has 1 labels"),
+        ({"id2label": {}}, "id2label is empty; expected at least one label"),
+        ({"label2id": {}}, "label2id is empty; expected at least one label"),
+        (
+            {"id2label": {0: "a", 2: "c"}},
+            "id2label has no label for 1; expected one for each of 0 to 1",
+        ),
+        ({"id2label": {1: "a", 2: "b"}}, "id2label has no label for 0"),
+        ({"id2label": {"1": "a", "01": "b"}}, "id2label has no label for 0"),
+        ({"label2id": {"a": 0, "b": 0}}, "label2id has 'a', which is missing from id2label"),
+        (
+            {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "c": 1}},
+            "label2id has 'c', which is missing from id2label",
+        ),
+        (
+            {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0}},
+            "id2label has 'b', which is missing from label2id",
+        ),
+        (
+            {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 1, "b": 0}},
+            "label2id has 1 for 'a'; id2label has 0",
+        ),
+        ({"problem_type": "tagging"}, "problem_type is 'tagging'; expected one of regression, sin"),
+    ],
+)
+def test_wrong_labels(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        AlbertConfig(**settings)
+    path = write(tmp_path / "config.json", json.dumps(settings))
+    with pytest.raises(FileFormatError, match=f"^{re.escape(str(path))}: {message}"):
+        AlbertConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_labels": True}, "num_labels is True; expected a positive integer"),
+        ({"num_labels": "3"}, "num_labels is '3'; expected a positive integer"),
+        ({"id2label": ["a", "b"]}, r"id2label is \['a', 'b'\]; expected a dictionary"),
+        ({"label2id": ["a", "b"]}, r"label2id is \['a', 'b'\]; expected a dictionary"),
+        ({"id2label": {"zero": "a"}}, "id2label has a label for 'zero'; expected an integer"),
+        ({"id2label": {0.5: "a"}}, "id2label has a label for 0.5; expected an integer"),
+        ({"id2label": {True: "a"}}, "id2label has a label for True; expected an integer"),
+        ({"id2label": {0: 7}}, "id2label has the label 7 for 0; expected a string"),
+        ({"label2id": {"a": "0"}}, "label2id has '0' for 'a'; expected an integer"),
+        ({"label2id": {"a": [0]}}, r"label2id has \[0\] for 'a'; expected an integer"),
+        ({"label2id": {7: 0}}, "id2label has the label 7 for 0; expected a string"),
+        ({"problem_type": 1}, "problem_type is 1; expected one of regression"),
+    ],
+)
+def test_labels_of_wrong_types(settings, message):
+    with pytest.raises(TypeError, match=message):
+        AlbertConfig(**settings)
 
 
 def test_another_model_is_refused():
@@ -270,6 +475,7 @@ def test_dictionary_round_trip(values, other):
     assert {name: getattr(config, name) for name in values} == values
     assert config.other == other
     assert config.to_dict() == DOCUMENTED | values | other | {"model_type": "albert"}
+    assert config.num_labels == len(values["id2label"])
     assert AlbertConfig.from_dict(config.to_dict()) == config
 
 
@@ -286,7 +492,8 @@ def test_file_round_trip(tmp_path_factory, values, other):
 
 def test_configurations_differ():
     assert AlbertConfig(hidden_size=128) != AlbertConfig(hidden_size=256)
-    assert AlbertConfig.from_dict({"id2label": {}}) != AlbertConfig()
+    assert AlbertConfig.from_dict({"architectures": []}) != AlbertConfig()
+    assert AlbertConfig(num_labels=3) != AlbertConfig()
     assert AlbertConfig() != AlbertConfig().to_dict()
 
 
@@ -319,11 +526,28 @@ def test_reads_a_published_file_of_2019(tmp_path):
 
 
 def test_keys_are_written_in_alphabetical_order_and_labels_in_theirs(tmp_path):
-    labels = {"10": "ten", "9": "nine", "2": "two"}
-    AlbertConfig.from_dict({"id2label": labels}).save_pretrained(tmp_path)
+    labels = {str(i): f"label {i}" for i in (2, 10, 9, *range(2), *range(3, 9))}
+    AlbertConfig(id2label=labels).save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert [*written] == sorted(written)
-    assert [*written["id2label"]] == [*labels]
+    assert [*written["id2label"]] == [str(i) for i in range(11)]
+    assert [*written["label2id"]] == [f"label {i}" for i in range(11)]
+
+
+def test_labels_are_written_only_where_they_are_not_the_default(tmp_path):
+    AlbertConfig().save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert written == DOCUMENTED | {"model_type": "albert"}
+
+
+def test_what_every_model_has_is_written_where_it_is_not_the_default(tmp_path):
+    AlbertConfig().save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert written == DOCUMENTED | {"model_type": "albert"}
+    AlbertConfig(pruned_heads={0: [1]}, return_dict=False).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    more = {"pruned_heads": {"0": [1]}, "return_dict": False, "model_type": "albert"}
+    assert written == DOCUMENTED | more
 
 
 def test_architectures_and_dtype_are_written(tmp_path):
@@ -354,6 +578,9 @@ def test_architectures_and_dtype_are_written(tmp_path):
         ('{"vocab_size": 3e4}', "vocab_size is 30000.0; expected a positive integer"),
         ('{"layer_norm_eps": NaN}', "layer_norm_eps is nan; expected a finite number"),
         ('{"hidden_act": {"gelu": 1}}', "hidden_act is {'gelu': 1}; expected one of"),
+        ('{"return_dict": 1}', "return_dict is 1; expected True or False"),
+        ('{"chunk_size_feed_forward": -2}', "chunk_size_feed_forward is -2; expected a number"),
+        ('{"pruned_heads": {"1": [0]}}', "pruned_heads has the layer 1; expected 0 to 0"),
         ('{"model_type": "bert"}', "model_type is 'bert'; expected one of albert"),
         ('{"model_type": null}', "model_type is None; expected one of albert"),
     ],

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models_support import CLASSES, configs, random_batch, random_like, random_model
+from models_support import (
+    CLASSES,
+    WITH_A_LOSS,
+    configs,
+    random_batch,
+    random_like,
+    random_model,
+    suited_to,
+    unshared,
+)
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
 
@@ -68,6 +77,7 @@ def test_gradients_of_all_outputs_are_those_of_the_complex_step(
     model_class, config, seed, from_embeds, drop
 ):
     generator = np.random.default_rng(seed)
+    config = suited_to(model_class, config)
     model = random_model(model_class, config, seed)
     batch = random_batch(model_class, config, generator, from_embeds=from_embeds)
     call = {
@@ -83,10 +93,11 @@ def test_gradients_of_all_outputs_are_those_of_the_complex_step(
     assert_matches_complex_step(model, batch, output_gradients, directions, dinputs, call)
 
 
-@pytest.mark.parametrize("model_class", [AlbertForMaskedLM, AlbertForPreTraining])
+@pytest.mark.parametrize("model_class", WITH_A_LOSS)
 @given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans())
 def test_gradient_of_the_loss_is_that_of_the_complex_step(model_class, config, seed, drop):
     generator = np.random.default_rng(seed)
+    config = suited_to(model_class, config)
     model = random_model(model_class, config, seed)
     batch = random_batch(model_class, config, generator)
     call = {"seed": seed if drop else None}
@@ -94,11 +105,12 @@ def test_gradient_of_the_loss_is_that_of_the_complex_step(model_class, config, s
     assert_matches_complex_step(model, batch, None, directions, None, call)
 
 
-@pytest.mark.parametrize("model_class", [AlbertForMaskedLM, AlbertForPreTraining])
+@pytest.mark.parametrize("model_class", WITH_A_LOSS)
 @given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans())
 def test_loss_and_gradients_are_those_of_vjp(model_class, config, seed, drop):
     """Labelled rows alone, or all: the same sums, in another order."""
     generator = np.random.default_rng(seed)
+    config = suited_to(model_class, config)
     model = random_model(model_class, config, seed)
     batch = random_batch(model_class, config, generator)
     batch["seed"] = seed if drop else None
@@ -124,34 +136,20 @@ def assert_close_gradients(gradients, expected, ulps=1000):
     np.testing.assert_allclose(gradients.inputs_embeds, expected.inputs_embeds, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("model_class", [AlbertForMaskedLM, AlbertForPreTraining])
+@pytest.mark.parametrize("model_class", WITH_A_LOSS)
 @given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans())
 def test_gradient_of_shared_parameters_is_the_sum_over_the_unshared(
     model_class, config, seed, drop
 ):
     """The same model with a group of its own for each layer, all groups alike."""
     generator = np.random.default_rng(seed)
+    config = suited_to(model_class, config)
     shared = random_model(model_class, config, seed)
     batch = random_batch(model_class, config, generator)
     batch["seed"] = seed if drop else None
-
-    layers = config.num_hidden_layers
-    unshared_config = AlbertConfig(**(config.to_dict() | {"num_hidden_groups": layers}))
-    unshared = model_class(unshared_config, dtype="float64")
-
-    def shared_name(name):
-        """The shared parameter that a parameter of the unshared model is a copy of."""
-        prefix, found, rest = name.partition("albert_layer_groups.")
-        if not found:
-            return name
-        layer, _, rest = rest.partition(".")
-        group = int(int(layer) / (layers / config.num_hidden_groups))
-        return f"{prefix}{found}{group}.{rest}"
-
-    for name, array in unshared.parameters.items():
-        array[...] = shared.parameters[shared_name(name)]
+    copies, shared_name = unshared(shared)
     loss, gradients = shared.loss_and_gradients(**batch)
-    unshared_loss, unshared_gradients = unshared.loss_and_gradients(**batch)
+    unshared_loss, unshared_gradients = copies.loss_and_gradients(**batch)
     assert loss == unshared_loss
     sums = {name: np.zeros_like(array) for name, array in shared.parameters.items()}
     for name, gradient in unshared_gradients.parameters.items():

@@ -27,7 +27,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mpf
 
-from albert_np.functions.activations import ACTIVATIONS, tanh_backward, tanh_forward
+from albert_np.functions.activations import (
+    ACTIVATIONS,
+    given_backward,
+    given_forward,
+    tanh_backward,
+    tanh_forward,
+)
 
 UNITS = 8
 PAIRS = ACTIVATIONS | {"tanh": (tanh_forward, tanh_backward)}
@@ -163,3 +169,14 @@ def test_far_out_is_the_identity_or_nothing(name, least, dtype, exponent):
 def test_what_is_not_a_number_stays_so(name):
     y, _ = PAIRS[name][0](np.array([np.nan, 1.0]))
     np.testing.assert_array_equal(np.isnan(y), [True, False])
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@given(seed=SEEDS, x=arguments())
+def test_a_pair_that_is_given_is_run_as_it_is(name, seed, x):
+    forward, backward = PAIRS[name]
+    y, cache = given_forward(x, PAIRS[name])
+    expected, expected_cache = forward(x)
+    np.testing.assert_array_equal(y, expected)
+    dy = normal(np.random.default_rng(seed), x.shape, x.dtype)
+    np.testing.assert_array_equal(given_backward(dy, cache), backward(dy, expected_cache))

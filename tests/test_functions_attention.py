@@ -28,6 +28,8 @@ from albert_np.functions.attention import (
     attention_forward,
     attention_scores_backward,
     attention_scores_forward,
+    mask_heads_backward,
+    mask_heads_forward,
     mask_scores_backward,
     mask_scores_forward,
     merge_heads_backward,
@@ -84,7 +86,9 @@ def by_heads(context, A):
     return np.stack(np.split(context, A, axis=-1), axis=1)
 
 
-def gradient_terms(dcontext, query_key_value, A, mask, dprobabilities=0, dropout=None):
+def gradient_terms(
+    dcontext, query_key_value, A, mask, dprobabilities=0, dropout=None, head_mask=None
+):
     """Absolute terms of the gradient of query_key_value: the chain of the steps' absolute terms."""
     query, key, value = (np.abs(head) for head in heads_of(query_key_value, A))
     _, probabilities, _ = closed_form(query_key_value, A, mask)
@@ -92,9 +96,12 @@ def gradient_terms(dcontext, query_key_value, A, mask, dprobabilities=0, dropout
     dweights, _ = attention_context_backward(dmerged, ContextCache(probabilities, value))
     dweights = dweights + np.abs(dprobabilities)
     dropped = probabilities
+    if head_mask is not None:
+        dweights = dweights * head_mask[:, None, None]
+        dropped = dropped * head_mask[:, None, None]
     if dropout is not None:
         dweights = dropout_backward(dweights, dropout)
-        dropped = dropout_backward(probabilities, dropout)
+        dropped = dropout_backward(dropped, dropout)
     _, dvalue = attention_context_backward(dmerged, ContextCache(dropped, value))
     dscores = softmax_terms(dweights, probabilities)
     dquery, dkey = attention_scores_backward(dscores, ScoresCache(query, key))
@@ -111,7 +118,7 @@ def test_equals_the_closed_form(seed, dtype, sizes, scale):
     _, probabilities, expected = closed_form(query_key_value, A, mask)
     units, terms = bound_of(query_key_value, A, mask)
     assert_within(by_heads(context, A), expected, units, terms)
-    assert_within(cache.context.probabilities, probabilities, units, probabilities)
+    assert_within(cache.probabilities, probabilities, units, probabilities)
 
 
 @given(SEEDS, DTYPES, SIZES)
@@ -143,7 +150,38 @@ def test_fully_masked_rows_give_the_mean_of_all_values(seed, dtype, sizes, scale
     value = query_key_value[..., 2 * A * D :].astype(np.float64)
     mean = np.broadcast_to(value.mean(axis=1, keepdims=True), value.shape)
     assert_within(context, mean, S + 3, np.abs(value).mean(axis=1, keepdims=True))
-    assert np.all(cache.context.probabilities == 1 / dtype(S))
+    assert np.all(cache.probabilities == 1 / dtype(S))
+
+
+@given(SEEDS, DTYPES, SIZES, st.booleans())
+def test_each_query_may_have_a_mask_of_its_own(seed, dtype, sizes, by_head):
+    """A query sees what it would see if its row masked the whole sequence: bit for bit."""
+    B, A, S, D = sizes
+    rng = np.random.default_rng(seed)
+    query_key_value = normal(rng, (B, S, 3 * A * D), dtype)
+    mask = rng.random((B, A if by_head else 1, S, S)) < 0.6
+    context, _ = attention_forward(query_key_value, A, mask)
+    for a in range(A):
+        for i in range(S):
+            row = mask[:, a if by_head else 0, i]
+            expected, _ = attention_forward(query_key_value, A, row)
+            head = slice(a * D, (a + 1) * D)
+            np.testing.assert_array_equal(context[:, i, head], expected[:, i, head])
+
+
+@given(SEEDS, DTYPES, SIZES)
+def test_head_mask_multiplies_the_heads(seed, dtype, sizes):
+    """1 leaves a head bit for bit, 0 silences it; and the rest of each is its share."""
+    B, A, S, D = sizes
+    rng = np.random.default_rng(seed)
+    query_key_value, mask = normal(rng, (B, S, 3 * A * D), dtype), draw_mask(rng, B, S)
+    dropout = Dropout(0.3, 7, 2)
+    plain, _ = attention_forward(query_key_value, A, mask, dropout)
+    head_mask = rng.choice([0, 0.25, 1], A).astype(dtype)
+    context, cache = attention_forward(query_key_value, A, mask, dropout, head_mask)
+    # A quarter is a power of two, so that nothing is rounded.
+    np.testing.assert_array_equal(context, plain * np.repeat(head_mask, D))
+    assert not cache.probabilities[:, head_mask == 0].any()
 
 
 @given(SEEDS, DTYPES, SIZES)
@@ -203,20 +241,23 @@ def test_stays_within_the_values(seed, dtype, sizes, scale):
     assert np.all(np.isfinite(dquery_key_value))
 
 
-@given(SEEDS, SIZES, st.booleans(), st.sampled_from([None, Dropout(0.3, 7, 2)]))
-def test_backward_is_the_derivative(seed, sizes, masked, dropout):
+@given(SEEDS, SIZES, st.booleans(), st.sampled_from([None, Dropout(0.3, 7, 2)]), st.booleans())
+def test_backward_is_the_derivative(seed, sizes, masked, dropout, weakened):
     """Of the context, and of the probabilities beside it."""
     B, A, S, D = sizes
     rng = np.random.default_rng(seed)
+    head_mask = rng.random(A) if weakened else None
     query_key_value = normal(rng, (B, S, 3 * A * D))
     mask = draw_mask(rng, B, S) if masked else np.ones((B, S), bool)
     dcontext, dprobabilities = normal(rng, (B, S, A * D)), normal(rng, (B, A, S, S))
 
     def both(query_key_value):
-        context, cache = attention_forward(query_key_value, A, mask if masked else None, dropout)
-        return np.concatenate([context.ravel(), cache.context.probabilities.ravel()])
+        context, cache = attention_forward(
+            query_key_value, A, mask if masked else None, dropout, head_mask
+        )
+        return np.concatenate([context.ravel(), cache.probabilities.ravel()])
 
-    _, cache = attention_forward(query_key_value, A, mask if masked else None, dropout)
+    _, cache = attention_forward(query_key_value, A, mask if masked else None, dropout, head_mask)
     for dleft in dprobabilities, None:
         dleft_or_0 = np.zeros_like(dprobabilities) if dleft is None else dleft
         assert_derivative(
@@ -225,7 +266,7 @@ def test_backward_is_the_derivative(seed, sizes, masked, dropout):
             (query_key_value,),
             np.concatenate([dcontext.ravel(), dleft_or_0.ravel()]),
             (attention_backward(dcontext, cache, dleft),),
-            (gradient_terms(dcontext, query_key_value, A, mask, dleft_or_0, dropout),),
+            (gradient_terms(dcontext, query_key_value, A, mask, dleft_or_0, dropout, head_mask),),
         )
 
 
@@ -324,6 +365,23 @@ def test_backward_of_each_step_is_the_derivative(seed, sizes):
     )
 
 
+@given(SEEDS, SIZES)
+def test_backward_of_the_head_mask_is_the_derivative(seed, sizes):
+    B, A, S, _ = sizes
+    rng = np.random.default_rng(seed)
+    inputs, dy = (normal(rng, (B, A, S, S)), normal(rng, (A,))), normal(rng, (B, A, S, S))
+    _, cache = mask_heads_forward(*inputs)
+    _, absolute = mask_heads_forward(*map(np.abs, inputs))
+    assert_derivative(
+        rng,
+        lambda *moved: mask_heads_forward(*moved)[0],
+        inputs,
+        dy,
+        mask_heads_backward(dy, cache),
+        mask_heads_backward(np.abs(dy), absolute),
+    )
+
+
 @given(SEEDS, DTYPES, SIZES, st.sampled_from([1e-30, 1.0, 1e30]))
 def test_mask_replaces_the_scores_of_masked_keys(seed, dtype, sizes, scale):
     B, A, S, _ = sizes
@@ -338,11 +396,17 @@ def test_mask_replaces_the_scores_of_masked_keys(seed, dtype, sizes, scale):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dropout", [None, Dropout(0.5, 1, 2)])
-def test_call_is_given_every_step(masked, dropout):
-    optional = ["mask"] * masked, ["dropout"] * (dropout is not None)
+@pytest.mark.parametrize("head_mask", [None, np.ones(1)])
+def test_call_is_given_every_step(masked, dropout, head_mask):
+    optional = (
+        ["mask"] * masked,
+        ["dropout"] * (dropout is not None) + ["mask_heads"] * (head_mask is not None),
+    )
     names = []
     query_key_value, mask = np.ones((1, 2, 6)), np.ones((1, 2), bool) if masked else None
-    context, cache = attention_forward(query_key_value, 1, mask, dropout, call=recorder(names))
+    context, cache = attention_forward(
+        query_key_value, 1, mask, dropout, head_mask, call=recorder(names)
+    )
     assert names == [
         *["split_heads", "scores", *optional[0], "softmax", *optional[1], "context", "merge_heads"]
     ]

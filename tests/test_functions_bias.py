@@ -1,4 +1,7 @@
-"""Sums, of a bias and of two arrays: one rounding an element, and none backward but the sum's."""
+"""Sums, of a bias and of two arrays: one rounding an element, and none backward but the sum's.
+
+The average halves a sum, which rounds nothing.
+"""
 
 import numpy as np
 from functions_support import (
@@ -16,7 +19,14 @@ from functions_support import (
 )
 from hypothesis import given
 
-from albert_np.functions.bias import add_backward, add_forward, bias_backward, bias_forward
+from albert_np.functions.bias import (
+    add_backward,
+    add_forward,
+    average_backward,
+    average_forward,
+    bias_backward,
+    bias_forward,
+)
 
 
 @given(SEEDS, DTYPES, LEADING, WIDTHS)
@@ -60,6 +70,14 @@ def test_backward_is_the_derivative(seed, leading, n):
         add_backward(dy, None),
         add_backward(np.abs(dy), None),
     )
+    assert_derivative(
+        rng,
+        lambda a, b: average_forward(a, b)[0],
+        (x, x),
+        dy,
+        average_backward(dy, None),
+        average_backward(np.abs(dy), None),
+    )
 
 
 @given(SEEDS, WIDTHS)
@@ -82,3 +100,14 @@ def test_add_is_the_sum(seed, dtype, leading, n):
     for gradient in add_backward(dy, cache):
         np.testing.assert_array_equal(gradient, dy)
         assert gradient.dtype == dtype
+
+
+@given(SEEDS, DTYPES, LEADING, WIDTHS)
+def test_average_lies_in_the_middle(seed, dtype, leading, n):
+    rng = np.random.default_rng(seed)
+    a, b, dy = (whole(rng, (*leading, n), dtype) for _ in range(3))
+    y, cache = average_forward(a, b)
+    np.testing.assert_array_equal(y - a, b - y)
+    for gradient in average_backward(dy, cache):
+        np.testing.assert_array_equal(2 * gradient, dy)
+        assert gradient.dtype == y.dtype == dtype

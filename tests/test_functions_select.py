@@ -11,8 +11,10 @@ SIZES = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6))
 
 
 def indices(rng, shape):
-    """The first token of each sequence, as the pooler picks it; and some positions, as a loss."""
-    return [(slice(None), 0), np.nonzero(rng.random(shape[:2]) < 0.5)]
+    """The first token of each sequence, as the pooler picks it; some positions, as a loss; and one
+    logit of each, as question answering."""
+    last = (slice(None), slice(None), shape[2] - 1)
+    return [(slice(None), 0), np.nonzero(rng.random(shape[:2]) < 0.5), last]
 
 
 @given(SEEDS, DTYPES, SIZES)

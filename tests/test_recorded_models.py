@@ -39,7 +39,13 @@ def test_there_is_a_recording_for_each_class():
     assert [path.stem for path in RECORDED] == [
         "models_base",
         "models_masked_lm",
+        "models_multi_label",
+        "models_multiple_choice",
         "models_pretraining",
+        "models_question_answering",
+        "models_regression",
+        "models_single_label",
+        "models_token_classification",
     ]
 
 

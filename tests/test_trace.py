@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models_support import CLASSES, configs, random_batch, random_like, random_model
+from models_support import (
+    CLASSES,
+    WITH_A_LOSS,
+    configs,
+    random_batch,
+    random_like,
+    random_model,
+    suited_to,
+)
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertModel
 from albert_np.functions.softmax import softmax_forward
@@ -28,6 +36,7 @@ def small_config(**settings):
 def traced(model_class, config, seed, drop=False):
     """A random model, a batch, a gradient for each output, and the trace of all that."""
     generator = np.random.default_rng(seed)
+    config = suited_to(model_class, config)
     model = random_model(model_class, config, seed)
     batch = random_batch(model_class, config, generator) | {"seed": seed if drop else None}
     outputs = model(**batch)
@@ -68,18 +77,27 @@ def test_every_operation_runs_again_alone(model_class, config, seed, drop):
             np.testing.assert_array_equal(gradient, operation.input_gradients[name])
 
 
-def test_every_floating_input_of_an_operation_is_a_parameter_or_came_out_of_an_earlier_one():
+@pytest.mark.parametrize("model_class", WITH_A_LOSS)
+def test_every_floating_input_of_an_operation_is_a_parameter_or_came_out_of_an_earlier_one(
+    model_class,
+):
     """So the trace is complete: nothing is computed between the operations."""
-    model = random_model(AlbertForMaskedLM, small_config())
-    batch = random_batch(AlbertForMaskedLM, model.config, np.random.default_rng(0), (2, 5))
+    model = random_model(model_class, small_config())
+    batch = random_batch(model_class, model.config, np.random.default_rng(0), (2, 5))
     trace = model.trace(**batch, gradients=True)
     known = {id(array) for array in model.parameters.values()}
     known |= {id(array.base) for array in model.parameters.values() if array.base is not None}
     for operation in trace:
         for name, value in operation.inputs.items():
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            if name != "labels" and getattr(value, "dtype", np.dtype(int)).kind == "f":
                 assert id(value) in known, f"{operation.name} reads an unknown {name}"
         known |= {id(value) for value in operation.outputs.values()}
+    assert {id(value) for value in trace.outputs} <= known
+
+
+def test_the_logits_are_the_decoders():
+    model = random_model(AlbertForMaskedLM, small_config())
+    trace = model.trace(input_ids=[[1, 2, 3]])
     assert trace.outputs.logits is trace["predictions.decoder"].outputs["y"]
 
 

@@ -5,6 +5,7 @@ have one axis or more.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
@@ -236,6 +237,49 @@ def tanh_backward(dy, cache):
     """
     y = cache
     return dy * (1 - y) * (1 + y)
+
+
+class GivenCache(NamedTuple):
+    backward: object
+    cache: object
+
+
+def given_forward(x, pair):
+    """An activation that is given as a pair of functions, as those above are.
+
+        y, cache = forward(x)
+
+    Parameters
+    ----------
+    x : array, shape (...)
+    pair : (callable, callable)
+        forward(x) returns y, of the shape of x, and a cache; backward(dy, cache) returns dx.
+
+    Returns
+    -------
+    y : array, shape (...)
+    cache : GivenCache
+    """
+    forward, backward = pair
+    y, cache = forward(x)
+    return y, GivenCache(backward, cache)
+
+
+def given_backward(dy, cache):
+    """Backward pass of `given_forward`.
+
+        dx = backward(dy, cache)
+
+    Parameters
+    ----------
+    dy : array, shape (...)
+    cache : GivenCache
+
+    Returns
+    -------
+    dx : array, shape (...)
+    """
+    return cache.backward(dy, cache.cache)
 
 
 ACTIVATIONS = {

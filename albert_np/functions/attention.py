@@ -28,13 +28,28 @@ class ContextCache(NamedTuple):
     value: object  # (B, A, S, D)
 
 
-class AttentionCache(NamedTuple):
-    scores: ScoresCache
+class MaskHeadsCache(NamedTuple):
+    probabilities: object  # (B, A, S, S)
+    head_mask: object  # (A,)
+
+
+class AttendCache(NamedTuple):
     masked: bool
     softmax: object
     dropout: object
+    mask_heads: object
     context: ContextCache
     num_attention_heads: int
+
+
+class AttentionCache(NamedTuple):
+    scores: ScoresCache
+    attend: AttendCache
+
+    @property
+    def probabilities(self):
+        """The probabilities as they met the values, (B, A, S, S)."""
+        return self.attend.context.probabilities
 
 
 def split_heads_forward(query_key_value, num_attention_heads):
@@ -159,8 +174,8 @@ def mask_scores_forward(scores, attention_mask):
     Parameters
     ----------
     scores : array, shape (B, A, S, S)
-    attention_mask : bool array, shape (B, S)
-        True where a key is attended to.
+    attention_mask : bool array, shape (B, S), (B, 1, S, S) or (B, A, S, S)
+        True where a key is attended to: by all queries, by each, or by each of each head.
 
     Returns
     -------
@@ -170,7 +185,9 @@ def mask_scores_forward(scores, attention_mask):
     lowest = np.finfo(scores.dtype).min
     penalty = np.zeros_like(scores, shape=attention_mask.shape)
     penalty[~attention_mask] = lowest
-    return scores + penalty[:, None, None, :], None
+    if penalty.ndim == 2:
+        penalty = penalty[:, None, None, :]
+    return scores + penalty, None
 
 
 def mask_scores_backward(dy, cache):
@@ -188,6 +205,44 @@ def mask_scores_backward(dy, cache):
     dscores : array, shape (B, A, S, S)
     """
     return dy
+
+
+def mask_heads_forward(probabilities, head_mask):
+    """Weaken heads, or silence them.
+
+        y_a = m_a p_a,   in head a
+
+    Parameters
+    ----------
+    probabilities : array, shape (B, A, S, S)
+    head_mask : array, shape (A,)
+        1 leaves a head as it is; 0 silences it.
+
+    Returns
+    -------
+    y : array, shape (B, A, S, S)
+    cache : MaskHeadsCache
+    """
+    return probabilities * head_mask[:, None, None], MaskHeadsCache(probabilities, head_mask)
+
+
+def mask_heads_backward(dy, cache):
+    """Backward pass of `mask_heads_forward`.
+
+        dp_a = m_a dy_a          dm_a = Σ_bij dy_baij p_baij
+
+    Parameters
+    ----------
+    dy : array, shape (B, A, S, S)
+    cache : MaskHeadsCache
+
+    Returns
+    -------
+    dprobabilities : array, shape (B, A, S, S)
+    dhead_mask : array, shape (A,)
+    """
+    probabilities, head_mask = cache
+    return dy * head_mask[:, None, None], np.einsum("baij,baij->a", dy, probabilities)
 
 
 def attention_context_forward(probabilities, value):
@@ -227,48 +282,115 @@ def attention_context_backward(dcontext, cache):
     return dcontext @ value.swapaxes(-1, -2), probabilities.swapaxes(-1, -2) @ dcontext
 
 
-def attention_forward(
-    query_key_value, num_attention_heads, attention_mask=None, dropout=None, call=calling.call
+def attend_forward(
+    scores, value, attention_mask=None, dropout=None, head_mask=None, call=calling.call
 ):
-    """Self-attention: scores, mask, softmax, dropout, context.
+    """From scores to context: mask, softmax, dropout, head mask, weighted mean, heads merged.
 
-        c = dropout(softmax(q kᵀ / √D + mask)) v,   in each head
+        c = (dropout(softmax(s + mask)) ∘ head mask) v,   in each head
 
     Parameters
     ----------
-    query_key_value : array, shape (B, S, 3H)
+    scores : array, shape (B, A, S, S)
+    value : array, shape (B, A, S, D)
+    attention_mask, dropout, head_mask, call
+        See `attention_forward`.
+
+    Returns
+    -------
+    context : array, shape (B, S, A·D)
+    cache : AttendCache
+    """
+    if attention_mask is not None:
+        scores, _ = call("mask", mask_scores_forward, scores, attention_mask)
+    probabilities, softmax_cache = call("softmax", softmax_forward, scores)
+    dropout_cache = mask_heads_cache = None
+    if dropout is not None:
+        probabilities, dropout_cache = call("dropout", dropout_forward, probabilities, dropout)
+    if head_mask is not None:
+        probabilities, mask_heads_cache = call(
+            "mask_heads", mask_heads_forward, probabilities, head_mask
+        )
+    context, context_cache = call("context", attention_context_forward, probabilities, value)
+    merged, merge_cache = call("merge_heads", merge_heads_forward, context)
+    return merged, AttendCache(
+        masked=attention_mask is not None,
+        softmax=softmax_cache,
+        dropout=dropout_cache,
+        mask_heads=mask_heads_cache,
+        context=context_cache,
+        num_attention_heads=merge_cache,
+    )
+
+
+def attend_backward(dcontext, cache, dprobabilities=None, call=calling.call):
+    """Backward pass of `attend_forward`, bottom to top.
+
+    Parameters
+    ----------
+    dcontext : array, shape (B, S, A·D)
+    cache : AttendCache
+    dprobabilities : array, shape (B, A, S, S), optional
+        A gradient that the probabilities, as they met the values, have from elsewhere.
+    call : callable, optional
+
+    Returns
+    -------
+    dscores : array, shape (B, A, S, S)
+    dvalue : array, shape (B, A, S, D)
+    """
+    dmerged = call("merge_heads", merge_heads_backward, dcontext, cache.num_attention_heads)
+    dweights, dvalue = call("context", attention_context_backward, dmerged, cache.context)
+    if dprobabilities is not None:
+        dweights = dweights + dprobabilities
+    if cache.mask_heads is not None:
+        dweights, _ = call("mask_heads", mask_heads_backward, dweights, cache.mask_heads)
+    if cache.dropout is not None:
+        dweights = call("dropout", dropout_backward, dweights, cache.dropout)
+    dscores = call("softmax", softmax_backward, dweights, cache.softmax)
+    if cache.masked:
+        dscores = call("mask", mask_scores_backward, dscores, None)
+    return dscores, dvalue
+
+
+def attention_forward(
+    query_key_value,
+    num_attention_heads,
+    attention_mask=None,
+    dropout=None,
+    head_mask=None,
+    call=calling.call,
+):
+    """Self-attention: scores, then all of `attend_forward`.
+
+        c = (dropout(softmax(q kᵀ / √D + mask)) ∘ head mask) v,   in each head
+
+    Parameters
+    ----------
+    query_key_value : array, shape (B, S, 3·A·D)
     num_attention_heads : int
-        A.
-    attention_mask : bool array, shape (B, S), optional
+        A; fewer than the configuration's where heads were pruned.
+    attention_mask : bool array, shape (B, S), (B, 1, S, S) or (B, A, S, S), optional
         True where a key is attended to; by default everywhere.
     dropout : Dropout, optional
         Applied to the probabilities.
+    head_mask : array, shape (A,), optional
+        What each head's probabilities are multiplied by; by default 1. A fused kernel need not
+        take this, nor an attention mask for each query.
     call : callable, optional
         Runs each step; see `albert_np.functions.calling`.
 
     Returns
     -------
-    context : array, shape (B, S, H)
+    context : array, shape (B, S, A·D)
     cache : AttentionCache
     """
     heads, _ = call("split_heads", split_heads_forward, query_key_value, num_attention_heads)
     scores, scores_cache = call("scores", attention_scores_forward, heads.query, heads.key)
-    if attention_mask is not None:
-        scores, _ = call("mask", mask_scores_forward, scores, attention_mask)
-    probabilities, softmax_cache = call("softmax", softmax_forward, scores)
-    dropout_cache = None
-    if dropout is not None:
-        probabilities, dropout_cache = call("dropout", dropout_forward, probabilities, dropout)
-    context, context_cache = call("context", attention_context_forward, probabilities, heads.value)
-    merged, merge_cache = call("merge_heads", merge_heads_forward, context)
-    return merged, AttentionCache(
-        scores=scores_cache,
-        masked=attention_mask is not None,
-        softmax=softmax_cache,
-        dropout=dropout_cache,
-        context=context_cache,
-        num_attention_heads=merge_cache,
+    context, attend_cache = attend_forward(
+        scores, heads.value, attention_mask, dropout, head_mask, call
     )
+    return context, AttentionCache(scores_cache, attend_cache)
 
 
 def attention_backward(dcontext, cache, dprobabilities=None, call=calling.call):
@@ -276,7 +398,7 @@ def attention_backward(dcontext, cache, dprobabilities=None, call=calling.call):
 
     Parameters
     ----------
-    dcontext : array, shape (B, S, H)
+    dcontext : array, shape (B, S, A·D)
     cache : AttentionCache
     dprobabilities : array, shape (B, A, S, S), optional
         A gradient that the probabilities, as they met the values, have from elsewhere.
@@ -284,16 +406,8 @@ def attention_backward(dcontext, cache, dprobabilities=None, call=calling.call):
 
     Returns
     -------
-    dquery_key_value : array, shape (B, S, 3H)
+    dquery_key_value : array, shape (B, S, 3·A·D)
     """
-    dmerged = call("merge_heads", merge_heads_backward, dcontext, cache.num_attention_heads)
-    dweights, dvalue = call("context", attention_context_backward, dmerged, cache.context)
-    if dprobabilities is not None:
-        dweights = dweights + dprobabilities
-    if cache.dropout is not None:
-        dweights = call("dropout", dropout_backward, dweights, cache.dropout)
-    dscores = call("softmax", softmax_backward, dweights, cache.softmax)
-    if cache.masked:
-        dscores = call("mask", mask_scores_backward, dscores, None)
+    dscores, dvalue = attend_backward(dcontext, cache.attend, dprobabilities, call)
     dquery, dkey = call("scores", attention_scores_backward, dscores, cache.scores)
     return call("split_heads", split_heads_backward, Heads(dquery, dkey, dvalue), None)

@@ -1,4 +1,4 @@
-"""Sums: of a bias, and of two arrays of one shape."""
+"""Sums: of a bias, and of two arrays of one shape; and the average of these."""
 
 from albert_np.functions.accumulate import accumulate
 
@@ -75,3 +75,39 @@ def add_backward(dy, cache):
         Both are `dy` itself, not copies of it.
     """
     return dy, dy
+
+
+def average_forward(a, b):
+    """The average of two arrays of one shape.
+
+        y = ½ (a + b)
+
+    Parameters
+    ----------
+    a, b : array, shape (...)
+
+    Returns
+    -------
+    y : array, shape (...)
+    cache : None
+    """
+    return (a + b) / 2, None
+
+
+def average_backward(dy, cache):
+    """Backward pass of `average_forward`.
+
+        da = ½ dy          db = ½ dy
+
+    Parameters
+    ----------
+    dy : array, shape (...)
+    cache : None
+
+    Returns
+    -------
+    da, db : array, shape (...)
+        One array, twice.
+    """
+    half = dy / 2
+    return half, half

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import transformers
 
-from albert_np.encoder import layer_schedule
+from albert_np.encoder import kept_heads, layer_schedule
 from albert_np.functions.dropout import (
     CLASSIFIER_SITE,
     EMBEDDINGS_SITE,
@@ -15,9 +15,13 @@ from albert_np.functions.dropout import (
 )
 
 
-def peer_of(model, attention="eager"):
-    """The peer's model of the same class, with the same parameters, in float64."""
-    config = transformers.AlbertConfig(**model.config.to_dict(), attn_implementation=attention)
+def peer_of(model, attention="eager", **settings):
+    """The peer's model of the same class, with the same parameters, in float64.
+
+    `settings` go before those of our configuration.
+    """
+    settings = model.config.to_dict() | settings
+    config = transformers.AlbertConfig(**settings, attn_implementation=attention)
     peer = getattr(transformers, type(model).__name__)(config).double().eval()
     with torch.no_grad():
         for name, parameter in peer.named_parameters():
@@ -72,23 +76,53 @@ def weighted_sum(outputs, gradients):
     return total
 
 
+def attentions_of(peer):
+    """The peer's attention modules: (group, inner layer), module, repetitions that it is run in."""
+    repetitions = [place for layer in layer_schedule(peer.config) for place in layer]
+    groups = getattr(peer, "albert", peer).encoder.albert_layer_groups
+    for group, layers in enumerate(groups):
+        for inner, layer in enumerate(layers.albert_layers):
+            turns = [turn for turn, place in enumerate(repetitions) if place == (group, inner)]
+            yield (group, inner), layer.attention, turns
+
+
+def give_layer_masks(peer, config, attention_mask=None, head_mask=None):
+    """Hand the peer's attention our masks: of any shape, and each layer its own row."""
+    for place, attention, turns in attentions_of(peer):
+        kept = kept_heads(config, place)
+        added = None
+        if attention_mask is not None:
+            hidden = torch.tensor(np.asarray(attention_mask) == 0)
+            hidden = hidden[:, None, None] if hidden.ndim == 2 else hidden
+            hidden = hidden[:, None] if hidden.ndim == 3 else hidden
+            hidden = hidden[:, kept] if hidden.shape[1] > len(kept) else hidden
+            added = hidden.double() * torch.finfo(torch.float64).min
+        rows = [None] * len(turns)
+        if head_mask is not None:
+            by_layer = np.broadcast_to(head_mask, (config.num_hidden_layers, len(head_mask.T)))
+            rows = [by_layer[turn // config.inner_group_num][kept] for turn in turns]
+            rows = [torch.tensor(row)[:, None, None] for row in rows]
+
+        def replace(module, arguments, added=added, rows=iter(rows)):  # noqa: B008
+            hidden_states, _, _, output_attentions = arguments
+            return hidden_states, added, next(rows), output_attentions
+
+        attention.register_forward_pre_hook(replace)
+
+
 def give_masks(peer, seed):
     """Put our dropout in the place of each of the peer's."""
     config = peer.config
-    hidden, attention = config.hidden_dropout_prob, config.attention_probs_dropout_prob
+    hidden, probabilities = config.hidden_dropout_prob, config.attention_probs_dropout_prob
     albert = getattr(peer, "albert", peer)
     albert.embeddings.dropout = OurDropout(hidden, seed, [EMBEDDINGS_SITE])
-    repetitions = [place for layer in layer_schedule(config) for place in layer]
-    for group, layers in enumerate(albert.encoder.albert_layer_groups):
-        for inner, layer in enumerate(layers.albert_layers):
-            turns = [turn for turn, place in enumerate(repetitions) if place == (group, inner)]
-            layer.attention.attention_dropout = OurDropout(
-                attention, seed, [attention_probabilities_site(turn) for turn in turns]
-            )
-            layer.attention.output_dropout = OurDropout(
-                hidden, seed, [attention_output_site(turn) for turn in turns]
-            )
-    if hasattr(peer, "sop_classifier"):
-        peer.sop_classifier.dropout = OurDropout(
-            config.classifier_dropout_prob, seed, [CLASSIFIER_SITE]
+    for _, attention, turns in attentions_of(peer):
+        attention.attention_dropout = OurDropout(
+            probabilities, seed, [attention_probabilities_site(turn) for turn in turns]
         )
+        attention.output_dropout = OurDropout(
+            hidden, seed, [attention_output_site(turn) for turn in turns]
+        )
+    head = getattr(peer, "sop_classifier", peer)
+    if hasattr(head, "dropout"):
+        head.dropout = OurDropout(head.dropout.p, seed, [CLASSIFIER_SITE])

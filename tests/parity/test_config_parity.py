@@ -15,9 +15,9 @@ from albert_np.checkpoint import (  # noqa: E402
     DECODER_WEIGHT,
     WORD_EMBEDDING,
     load_parameters,
-    read_tensors,
     save_parameters,
 )
+from albert_np.shards import read_tensors  # noqa: E402
 
 SMALL = {
     "vocab_size": 11,
@@ -40,21 +40,52 @@ SMALL = {
     "bos_token_id": 5,
     "eos_token_id": None,
 }
+OPTIONS = {
+    "output_attentions": True,
+    "output_hidden_states": True,
+    "return_dict": False,
+    "chunk_size_feed_forward": 3,
+    "pruned_heads": {2: [0]},
+}
+OF_EVERY_MODEL = ["num_labels", "id2label", "label2id", "problem_type", *OPTIONS]
 
 
 def parameters_of(config):
     names = [*inspect.signature(transformers.AlbertConfig).parameters][:-1]
-    return {name: getattr(config, name) for name in names}
+    return {name: getattr(config, name) for name in names + OF_EVERY_MODEL}
 
 
 def test_parameters_and_defaults():
     theirs = inspect.signature(transformers.AlbertConfig).parameters
     here = inspect.signature(ours.AlbertConfig).parameters
-    assert [*here][:-1] == [*theirs][:-1]
+    assert [*here][:-1] == [*theirs][:-1] + OF_EVERY_MODEL
+    assert inspect.signature(transformers.PretrainedConfig).parameters.keys() >= {*OF_EVERY_MODEL}
     assert parameters_of(ours.AlbertConfig()) == parameters_of(transformers.AlbertConfig())
 
 
-@pytest.mark.parametrize("values", [{}, SMALL, {"pad_token_id": None}, *ours.PUBLISHED.values()])
+LABELS = {0: "no", 1: "perhaps", 2: "yes"}
+LABELLED = [
+    {"num_labels": 1},
+    {"num_labels": 12},
+    {
+        "id2label": LABELS,
+        "label2id": {label: i for i, label in LABELS.items()},
+        "problem_type": "multi_label_classification",
+    },
+]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        SMALL,
+        SMALL | OPTIONS,
+        {"pad_token_id": None},
+        *LABELLED,
+        *ours.PUBLISHED.values(),
+    ],
+)
 def test_what_we_write_they_read(tmp_path, values):
     config = ours.AlbertConfig(**values)
     config.save_pretrained(tmp_path, architectures=["AlbertForMaskedLM"], dtype="float32")
@@ -65,9 +96,17 @@ def test_what_we_write_they_read(tmp_path, values):
     assert type(transformers.AutoConfig.from_pretrained(tmp_path)) is transformers.AlbertConfig
 
 
-@pytest.mark.parametrize("values", [{}, SMALL, {"pad_token_id": None}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"output_hidden_states": True},
+        SMALL,
+        SMALL | OPTIONS | {"position_embedding_type": "relative_key"},
+        {"pad_token_id": None},
+    ],
+)
 def test_what_they_write_we_read_and_write_back(tmp_path, values):
-    labels = {i: f"label {i}" for i in (10, 9, 2, 0)}
+    labels = {i: f"label {i}" for i in (2, 10, 9, 0, 1, 3, 4, 5, 6, 7, 8)}
     theirs = transformers.AlbertConfig(
         **values,
         id2label=labels,
@@ -75,7 +114,6 @@ def test_what_they_write_we_read_and_write_back(tmp_path, values):
         architectures=["AlbertForMaskedLM"],
         problem_type="regression",
         dtype="float64",
-        output_hidden_states=True,
         something_of_the_users={"nested": [1, 2.5, None, True]},
     )
     theirs.save_pretrained(tmp_path / "theirs")
@@ -90,6 +128,25 @@ def test_what_they_write_we_read_and_write_back(tmp_path, values):
         transformers.AlbertConfig.from_pretrained(tmp_path / name) for name in ("ours", "theirs")
     )
     assert read.to_dict() == expected.to_dict()
+
+
+@pytest.mark.parametrize("values", LABELLED)
+def test_labels_they_write_we_read_and_write_back(tmp_path, values):
+    transformers.AlbertConfig(**values).save_pretrained(tmp_path / "theirs")
+    config = ours.AlbertConfig.from_pretrained(tmp_path / "theirs")
+    assert parameters_of(config) == parameters_of(transformers.AlbertConfig(**values))
+    config.save_pretrained(tmp_path / "ours")
+    written, original = (
+        json.loads((tmp_path / name / "config.json").read_text()) for name in ("ours", "theirs")
+    )
+    assert written == original
+
+
+def test_num_labels_is_set_as_there():
+    config, theirs = ours.AlbertConfig(**LABELLED[2]), transformers.AlbertConfig(**LABELLED[2])
+    for number in (3, 2, 5, 5):
+        config.num_labels = theirs.num_labels = number
+        assert parameters_of(config) == parameters_of(theirs)
 
 
 @pytest.mark.parametrize("name", ["AlbertForMaskedLM", "AlbertForPreTraining", "AlbertModel"])

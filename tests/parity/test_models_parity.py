@@ -13,7 +13,14 @@ transformers = pytest.importorskip("transformers", reason="the extra `parity` is
 
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from models_support import CLASSES, configs, random_batch, random_like, random_model  # noqa: E402
+from models_support import (  # noqa: E402
+    CLASSES,
+    configs,
+    random_batch,
+    random_like,
+    random_model,
+    suited_to,
+)
 from peer_support import (  # noqa: E402
     give_masks,
     peer_gradients,
@@ -22,7 +29,14 @@ from peer_support import (  # noqa: E402
     weighted_sum,
 )
 
-from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining  # noqa: E402
+from albert_np import (  # noqa: E402
+    AlbertConfig,
+    AlbertForMaskedLM,
+    AlbertForPreTraining,
+    AlbertForQuestionAnswering,
+    AlbertForSequenceClassification,
+    AlbertForTokenClassification,
+)
 from albert_np.encoder import layer_schedule  # noqa: E402
 from albert_np.training.optimizers import AdamW  # noqa: E402
 
@@ -59,6 +73,7 @@ def assert_same_gradients(gradients, expected):
 def test_outputs_and_gradients(model_class, attention, config, seed, from_embeds):
     """Every output and, along a random gradient of every output and the loss, every gradient."""
     generator = np.random.default_rng(seed)
+    config = suited_to(model_class, config)
     model = random_model(model_class, config, seed)
     peer = peer_of(model, attention)
     batch = random_batch(model_class, config, generator, from_embeds=from_embeds)
@@ -84,6 +99,7 @@ def test_outputs_and_gradients(model_class, attention, config, seed, from_embeds
 @given(config=configs(dropout=True), seed=SEEDS)
 def test_dropout_with_our_masks_handed_to_the_peer(model_class, config, seed):
     generator = np.random.default_rng(seed)
+    config = suited_to(model_class, config)
     model = random_model(model_class, config, seed)
     peer = peer_of(model)
     give_masks(peer, seed)
@@ -126,17 +142,57 @@ def test_rows_with_every_key_masked():
     assert_same_gradients(gradients, peer_gradients(peer))
 
 
-def test_a_batch_without_labels_has_the_loss_and_gradients_of_the_peer():
-    """Not a number, the mean of nothing; and gradients of zero."""
-    model = random_model(AlbertForMaskedLM, small_config())
-    batch = {"input_ids": np.ones((1, 4), np.int64), "labels": np.full((1, 4), -100)}
+@pytest.mark.parametrize(
+    ("model_class", "ignored"),
+    [
+        (AlbertForMaskedLM, {"labels": np.full((2, 4), -100)}),
+        (AlbertForTokenClassification, {"labels": np.full((2, 4), -100)}),
+        (AlbertForSequenceClassification, {"labels": np.full(2, -100)}),
+        (
+            AlbertForQuestionAnswering,
+            {"start_positions": np.full(2, 4), "end_positions": np.array([1, 9])},
+        ),
+    ],
+)
+def test_a_batch_without_labels_has_the_loss_and_gradients_of_the_peer(model_class, ignored):
+    """Not a number, the mean of nothing; and gradients of zero, or of the other end alone."""
+    model = random_model(model_class, small_config())
+    batch = {"input_ids": np.ones((2, 4), np.int64), **ignored}
     loss, gradients = model.loss_and_gradients(**batch)
     peer = peer_of(model)
     peer_loss = peer(**to_tensors(batch)).loss
     assert np.isnan(loss) and torch.isnan(peer_loss)
     peer_loss.backward()
-    for name, gradient in peer_gradients(peer).items():
-        np.testing.assert_array_equal(gradients.parameters[name], gradient, err_msg=name)
+    expected = peer_gradients(peer)
+    has_a_label = model_class is AlbertForQuestionAnswering
+    assert any(gradient.any() for gradient in expected.values()) == has_a_label
+    scale = max(np.abs(gradient).max() for gradient in expected.values())
+    for name, gradient in expected.items():
+        assert_near(gradients.parameters[name], gradient, scale)
+
+
+@given(config=configs(dropout=True), seed=SEEDS)
+def test_dropout_of_a_token_classifier_without_one_of_its_own(config, seed):
+    values = config.to_dict() | {"classifier_dropout_prob": None}
+    model = random_model(AlbertForTokenClassification, AlbertConfig(**values), seed)
+    peer = peer_of(model)
+    give_masks(peer, seed)
+    batch = random_batch(AlbertForTokenClassification, config, np.random.default_rng(seed))
+    assert_same_outputs(model(**batch, seed=seed), peer(**to_tensors(batch)))
+
+
+def test_positions_before_the_start_are_its_first_token_to_the_peer():
+    """A departure: the documentation says that they are not taken into account, so we do not."""
+    model = random_model(AlbertForQuestionAnswering, small_config(initializer_range=0.5))
+    ids = np.array([[1, 2, 3], [4, 5, 6]])
+    batch = {"input_ids": ids, "end_positions": np.array([1, 2])}
+    peer_loss, as_first, without = (
+        peer_of(model)(**to_tensors(batch | {"start_positions": np.array([1, start])})).loss
+        for start in (-1, 0, 3)
+    )
+    assert_near(as_first.item(), peer_loss)
+    assert abs(without - as_first) > 1e6 * TOLERANCE  # or the two could not be told apart
+    assert_near(model(**batch, start_positions=[1, -1]).loss, without)
 
 
 @pytest.mark.parametrize("model_class", CLASSES)
