@@ -1,9 +1,15 @@
-"""Writing files so that an interrupted run loses nothing."""
+"""Reading JSON, and writing files so that an interrupted run loses nothing."""
 
+import json
 import os
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from albert_np.errors import FileFormatError
+
+# More than any file of a checkpoint needs; what is parsed can take fifty times the memory.
+MAX_JSON_BYTES = 16 * 2**20
 
 
 @contextmanager
@@ -24,9 +30,48 @@ def replacing(path):
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        flush(temporary)
         os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
+
+
+def flush(path):
+    """Wait until what was written to a file lies on the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def read_json_object(path):
+    """The dictionary that a JSON file holds.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileFormatError
+        If it is longer than `MAX_JSON_BYTES`, is not JSON or not an object, or is nested too
+        deeply.
+    """
+    with open(path, "rb") as file:
+        text = file.read(MAX_JSON_BYTES + 1)
+    if len(text) > MAX_JSON_BYTES:
+        raise FileFormatError(f"{path} has more than {MAX_JSON_BYTES:,} bytes; expected fewer")
+    try:
+        values = json.loads(text.decode("utf-8"))
+    except RecursionError:
+        raise FileFormatError(f"{path} is nested too deeply to be read") from None
+    except ValueError as error:  # JSON's and UTF-8's decoders both raise one
+        raise FileFormatError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise FileFormatError(f"{path} holds a JSON {type(values).__name__}; expected an object")
+    return values
