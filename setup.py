@@ -10,6 +10,11 @@ VERSION = re.search(
     r'__version__ = "(.+)"', (HERE / "albert_np/__init__.py").read_text(encoding="utf-8")
 )[1]
 
+# tokenizers: the releases that transformers 4.56.2 runs with; 0.23 gives an added token's text back
+# lowered. protobuf: spiece.model is read with it, by us and by transformers.
+HUB = ["huggingface_hub>=0.24"]
+FAST = ["tokenizers>=0.22,<0.23", "protobuf>=4"]
+
 setup(
     name="albert-np",
     version=VERSION,
@@ -35,9 +40,18 @@ setup(
     ],
     extras_require={
         "train": ["matplotlib>=3.8"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3", "matplotlib>=3.8", "ruff>=0.6"],
-        # protobuf: transformers reads a SentencePiece vocabulary with it.
-        "parity": ["torch==2.13.0", "transformers==4.56.2", "protobuf>=4"],
+        "hub": HUB,
+        "fast": FAST,
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "mpmath>=1.3",
+            "matplotlib>=3.8",
+            "ruff>=0.6",
+            *HUB,
+            *FAST,
+        ],
+        "parity": ["torch==2.13.0", "transformers==4.56.2", *FAST],
         "benchmark": ["torch==2.13.0", "transformers==4.56.2"],
     },
     entry_points={"console_scripts": ["albert-np = albert_np.cli:main"]},

@@ -1,4 +1,4 @@
-"""Record what transformers' AlbertTokenizer makes of hard texts, on the released vocabulary.
+"""Record what transformers' two tokenizers make of hard texts, on the released vocabulary.
 
     python tests/record_tokenization.py ../shared/data/spiece.model
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import transformers
 
+CLASSES = ["AlbertTokenizer", "AlbertTokenizerFast"]
 OPTIONS = [
     {},
     {"do_lower_case": False},
@@ -81,6 +82,8 @@ TEXTS = [
     "snake_case CamelCase x+=1; // \\n",
 ]
 
+OVERFLOW = {"return_overflowing_tokens": True}
+OFFSETS = {"return_offsets_mapping": True}
 FIRST = "The quick brown fox jumps over the lazy dog."
 SECOND = "A pair, with 1,000 [MASK]s."
 CALLS = [
@@ -98,26 +101,69 @@ CALLS = [
     ([[FIRST, ""], ["", SECOND]], {"padding": "longest"}),
     ([[FIRST, SECOND]], {"padding": "max_length", "max_length": 20, "truncation": True}),
     ([[FIRST, SECOND], [SECOND, FIRST]], {"padding": True, "truncation": True, "max_length": 15}),
+    ([FIRST, SECOND], {"truncation": True, "max_length": 12, "truncation_side": "left"}),
+    ([[FIRST, ""]], {"padding": True, "padding_side": "left", "pad_to_multiple_of": 8}),
+    ([[FIRST, SECOND]], {"padding": True, "return_length": True}),
+    ([FIRST], {"padding": "max_length", "max_length": 16, "return_length": True}),
+    ([[FIRST, SECOND]], {"padding": True, "return_special_tokens_mask": True}),
+    ([FIRST], {"truncation": True, "max_length": 8, "stride": 2, **OVERFLOW}),
+    ([SECOND, FIRST], {"truncation": "only_second", "max_length": 16, "stride": 3, **OVERFLOW}),
+    ([[SECOND, FIRST]], {"truncation": True, "max_length": 8, "padding": True, **OVERFLOW}),
+    ([FIRST.split(), SECOND.split()], {"is_split_into_words": True}),
+    ([[FIRST.split(), SECOND.split()]], {"is_split_into_words": True, "padding": True}),
+    ([FIRST, SECOND], {"return_token_type_ids": False, "return_attention_mask": False}),
 ]
+# Those that only the fast class answers.
+FAST_CALLS = [
+    ([text], {"return_offsets_mapping": True})
+    for text in (FIRST, SECOND, "  Caf\u00e9,\u3000\ufb01ne [MASK]  1,000 (\U0001f600)")
+] + [([FIRST.split(), SECOND.split()], {"is_split_into_words": True, **OFFSETS})]
+ADDED = ["<new>", "Caf\u00e9", "x"]
+ADDED_TEXTS = ["a <NEW> caf\u00e9<new>", "CAFE\u0301 [MASK]x<new>x", "<new>[SEP]  x  Caf\u00e9"]
 
 
 def record(vocabulary):
-    peers = [transformers.AlbertTokenizer(vocabulary, **options) for options in OPTIONS]
-    texts = []
-    for text in TEXTS:
-        rows = [peer(text)["input_ids"] for peer in peers]
-        decoded = [peer.decode(ids) for peer, ids in zip(peers, rows, strict=True)]
-        texts.append({"text": text, "input_ids": rows, "decoded": decoded})
-    calls = [
-        {"texts": arguments, "options": options, "encoding": dict(peers[0](*arguments, **options))}
-        for arguments, options in CALLS
-    ]
+    texts, calls, added = [], [], []
+    for name in CLASSES:
+        make = getattr(transformers, name)
+        peers = [make(vocabulary, **options) for options in OPTIONS]
+        for text in TEXTS:
+            rows = [peer(text)["input_ids"] for peer in peers]
+            decoded = [peer.decode(ids) for peer, ids in zip(peers, rows, strict=True)]
+            texts.append({"class": name, "text": text, "input_ids": rows, "decoded": decoded})
+        for arguments, options in CALLS + FAST_CALLS * peers[0].is_fast:
+            calls.append(
+                {
+                    "class": name,
+                    "texts": arguments,
+                    "options": options,
+                    "encoding": encoding_of(peers[0], arguments, **options),
+                }
+            )
+        peers[0].add_tokens(ADDED)
+        for text in ADDED_TEXTS:
+            ids = peers[0](text)["input_ids"]
+            added.append(
+                {"class": name, "text": text, "input_ids": ids, "decoded": peers[0].decode(ids)}
+            )
     return {
-        "recorded_from": f"transformers {transformers.__version__}, AlbertTokenizer",
+        "recorded_from": f"transformers {transformers.__version__}",
         "options": OPTIONS,
         "texts": texts,
         "calls": calls,
+        "added": ADDED,
+        "texts_with_added": added,
     }
+
+
+def encoding_of(peer, arguments, truncation_side="right", **options):
+    """A call's result; the side is an attribute there."""
+    peer.truncation_side = truncation_side
+    encoding = peer(*arguments, **options)
+    result = dict(encoding)
+    if options.get("return_offsets_mapping"):
+        result["word_ids"] = encoding.word_ids()
+    return result
 
 
 def dump(recording):

@@ -8,59 +8,37 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from sentencepiece import SentencePieceProcessor
+from tokenization_support import (
+    CLS,
+    MASK,
+    PAD,
+    SEP,
+    UNK,
+    WORDS,
+    added_token,
+    piece_model,
+    word_model,
+    write_json,
+)
 
 from albert_np.errors import FileFormatError
-from albert_np.tokenization import AlbertTokenizer
+from albert_np.tokenization import AlbertTokenizer, AlbertTokenizerFast
+from albert_np.tokenization.added_tokens import cut_out
 
 RECORDED = Path(__file__).parent / "recorded" / "tokenization.json"
-
-SENTENCES = [
-    "the capital of france is paris",
-    "the capital of italy is rome",
-    "the sky is blue and the sea is blue",
-    "a dog is an animal and a cat is an animal",
-    "in 9, 99, and 1,000 days",
-    "cold is the opposite of hot",
-    "the cafe",
-]
-WORDS = sorted(set(" ".join(SENTENCES[:4]).split()))
-CLS, SEP, PAD, UNK, MASK = "[CLS]", "[SEP]", "<pad>", "<unk>", "[MASK]"
 
 texts = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 
 
-def train(path, model_type, vocab_size, **options):
-    SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 3),
-        model_prefix=str(path),
-        model_type=model_type,
-        vocab_size=vocab_size,
-        hard_vocab_limit=False,
-        character_coverage=1.0,
-        pad_id=0,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        control_symbols=[CLS, SEP, MASK],
-        num_threads=1,
-        minloglevel=2,
-        **options,
-    )
-    return path.with_suffix(".model")
-
-
 @pytest.fixture(scope="session")
 def word_vocabulary(tmp_path_factory):
-    """One piece a word, so that what a text becomes can be written down by hand."""
-    return train(tmp_path_factory.mktemp("vocabulary") / "word", "word", 100)
+    return word_model(tmp_path_factory.mktemp("vocabulary") / "word")
 
 
 @pytest.fixture(scope="session")
 def piece_vocabulary(tmp_path_factory):
-    """Pieces of words, as ALBERT's; `9,` is always one of them."""
-    path = tmp_path_factory.mktemp("vocabulary") / "piece"
-    return train(path, "unigram", 70, user_defined_symbols=["9,"])
+    return piece_model(tmp_path_factory.mktemp("vocabulary") / "piece")
 
 
 @pytest.fixture(scope="session")
@@ -73,15 +51,19 @@ def piece_tokenizer(piece_vocabulary):
     return AlbertTokenizer(piece_vocabulary)
 
 
+def chunks(tokenizer, text):
+    return cut_out(text, tokenizer._added_tokens)
+
+
+def description(tokenizer, token):
+    return tokenizer.added_tokens_decoder[tokenizer.convert_tokens_to_ids(token)]
+
+
 @pytest.fixture
 def directory(tmp_path, word_vocabulary):
     """A checkpoint's directory with a vocabulary and nothing else."""
     (tmp_path / "spiece.model").write_bytes(word_vocabulary.read_bytes())
     return tmp_path
-
-
-def write_json(path, content):
-    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 # ---------------------------------------------------------------------- one text, a pair, a batch
@@ -238,12 +220,12 @@ def test_special_tokens_in_a_cased_text(word_vocabulary):
 def test_which_spaces_a_special_token_swallows(word_vocabulary):
     mask = {"content": MASK, "lstrip": False, "rstrip": True}
     spaced = AlbertTokenizer(word_vocabulary, remove_space=False, mask_token=mask)
-    assert spaced._split_special_tokens("a  [MASK]  b [SEP] c") == [
+    assert chunks(spaced, "a  [MASK]  b [SEP] c") == [
         "a  ", MASK, "b ", SEP, " c"
     ]  # fmt: skip
     default = AlbertTokenizer(word_vocabulary, remove_space=False)
-    assert default._split_special_tokens("a  [MASK]  b") == ["a", MASK, "  b"]
-    assert default._split_special_tokens("  [MASK][MASK]") == [MASK, MASK]
+    assert chunks(default, "a  [MASK]  b") == ["a", MASK, "  b"]
+    assert chunks(default, "  [MASK][MASK]") == [MASK, MASK]
 
 
 def test_special_tokens_and_their_ids(tokenizer):
@@ -277,7 +259,7 @@ def test_of_two_names_for_a_special_token_the_earlier_describes_it(word_vocabula
         sep_token={"content": SEP, "lstrip": True},
         bos_token={"content": CLS, "rstrip": True},
     )
-    assert spaced._split_special_tokens("[CLS]  a  [SEP]") == [CLS, "a  ", SEP]
+    assert chunks(spaced, "[CLS]  a  [SEP]") == [CLS, "a  ", SEP]
 
 
 def test_of_two_special_tokens_the_longer_is_found(word_vocabulary):
@@ -428,15 +410,15 @@ def test_saving_and_loading_give_the_same_tokenizer(word_vocabulary, tmp_path, s
     saved = AlbertTokenizer(word_vocabulary, **settings)
     directory = tmp_path / "new" / "directory"
     saved.save_pretrained(directory)
-    assert sorted(path.name for path in directory.iterdir()) == [
-        "special_tokens_map.json", "spiece.model", "tokenizer_config.json"
-    ]  # fmt: skip
+    names = ["special_tokens_map.json", "spiece.model", "tokenizer_config.json"]
+    if len(saved) > saved.vocab_size:
+        names.insert(0, "added_tokens.json")
+    assert sorted(path.name for path in directory.iterdir()) == names
     assert (directory / "spiece.model").read_bytes() == word_vocabulary.read_bytes()
     loaded = AlbertTokenizer.from_pretrained(directory)
-    public = [name for name in vars(saved) if not name.startswith("_")]
-    assert [getattr(loaded, name) for name in public] == [getattr(saved, name) for name in public]
+    names = [*AlbertTokenizer._settings, "added_tokens_decoder", "vocab_size", "all_special_ids"]
+    assert [getattr(loaded, name) for name in names] == [getattr(saved, name) for name in names]
     assert loaded.get_vocab() == saved.get_vocab()
-    assert loaded._special_tokens == saved._special_tokens
     text = "The caf\u00e9  [MASK]  <mask> is <s>"
     assert loaded(text) == saved(text)
 
@@ -451,16 +433,12 @@ def test_loading_a_vocabulary_alone(directory, tokenizer):
     assert AlbertTokenizer.from_pretrained(directory)("the [MASK]") == tokenizer("the [MASK]")
 
 
-def added_token(content, **flags):
-    return {"content": content, "lstrip": False, "rstrip": False, "single_word": False, **flags}
-
-
 def test_loading_special_tokens_as_dictionaries(directory):
     config = {"do_lower_case": False, "mask_token": {"__type": "AddedToken", **added_token(MASK)}}
     write_json(directory / "tokenizer_config.json", config)
     tokenizer = AlbertTokenizer.from_pretrained(directory)
     assert not tokenizer.do_lower_case
-    assert not tokenizer._special_tokens[MASK].lstrip
+    assert not description(tokenizer, MASK).lstrip
 
 
 def test_loading_descriptions_of_added_tokens(directory):
@@ -471,7 +449,7 @@ def test_loading_descriptions_of_added_tokens(directory):
     write_json(directory / "special_tokens_map.json", {"mask_token": "<other>"})
     tokenizer = AlbertTokenizer.from_pretrained(directory)
     assert tokenizer.mask_token == MASK
-    assert not tokenizer._special_tokens[MASK].lstrip
+    assert not description(tokenizer, MASK).lstrip
 
 
 def test_loading_what_older_versions_saved(directory):
@@ -489,23 +467,35 @@ def test_loading_what_older_versions_saved(directory):
     "name, content, message",
     [
         ("tokenizer_config.json", "{", "tokenizer_config.json is not JSON"),
-        ("tokenizer_config.json", "[]", "tokenizer_config.json holds a list; expected an object"),
+        (
+            "tokenizer_config.json",
+            "[]",
+            "tokenizer_config.json holds a JSON list; expected an object",
+        ),
         ("tokenizer_config.json", '{"do_lower_case": "yes"}', "do_lower_case is 'yes'"),
         ("tokenizer_config.json", '{"model_max_length": "x"}', "model_max_length is 'x'"),
         ("tokenizer_config.json", '{"mask_token": null}', "mask_token is of type NoneType"),
         ("tokenizer_config.json", '{"mask_token": ["a"]}', "mask_token is of type list"),
-        ("tokenizer_config.json", '{"padding_side": "left"}', "padding_side is 'left'; only"),
-        ("tokenizer_config.json", '{"truncation_side": "left"}', "truncation_side is 'left'"),
-        ("tokenizer_config.json", '{"split_special_tokens": true}', "split_special_tokens is True"),
-        ("tokenizer_config.json", '{"sp_model_kwargs": {"alpha": 1}}', "sp_model_kwargs is"),
+        ("tokenizer_config.json", '{"padding_side": "up"}', "padding_side is 'up'; expected one"),
+        ("tokenizer_config.json", '{"truncation_side": 1}', "truncation_side is 1; expected one"),
+        ("tokenizer_config.json", '{"split_special_tokens": 1}', "split_special_tokens is 1"),
+        ("tokenizer_config.json", '{"sp_model_kwargs": {"beta": 1}}', "sp_model_kwargs holds"),
+        ("tokenizer_config.json", '{"sp_model_kwargs": 1}', "sp_model_kwargs is 1"),
+        ("tokenizer_config.json", '{"extra_special_tokens": {"a": "b"}}', "extra_special_tokens"),
+        ("tokenizer_config.json", '{"additional_special_tokens": "<e>"}', "is of type str"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"x": {}}}', "are not readable"),
         ("tokenizer_config.json", '{"added_tokens_decoder": []}', "are not readable"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"9": "<new>"}}', "are not readable"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"9": {"content": "<new>"}}}', "<new>"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"9": {"content": "[MASK]"}}}', "id 9"),
-        ("special_tokens_map.json", '{"additional_special_tokens": ["<e>"]}', "additional_special"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"-1": {"content": "<n>"}}}', "id -1"),
+        ("special_tokens_map.json", '{"additional_special_tokens": "<e>"}', "is of type str"),
         ("special_tokens_map.json", '{"mask_token": 4}', "mask_token is of type int"),
-        ("added_tokens.json", '{"<new>": 99}', "adds the token '<new>'"),
+        ("added_tokens.json", '{"<new>": 9}', "gives '<new>' the id 9"),
+        ("added_tokens.json", '{"<new>": "a"}', "are not readable"),
         ("tokenizer.json", '{"added_tokens": [{"id": 9, "content": "<new>"}]}', "'<new>'"),
+        ("tokenizer.json", '{"added_tokens": [{"content": "<new>"}]}', "are not readable"),
+        ("tokenizer_config.json", "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_file_that_asks_for_too_much_or_makes_no_sense(directory, name, content, message):
@@ -588,6 +578,20 @@ def test_a_text_of_the_wrong_type(tokenizer, arguments, message):
         (("the",), {"truncation": "shortest"}, "truncation is 'shortest'; expected one of"),
         (("the",), {"truncation": 1}, "truncation is 1; expected one of"),
         (("the",), {"padding": "left"}, "padding is 'left'; expected one of"),
+        (("the",), {"padding_side": "up"}, "padding_side is 'up'; expected one of"),
+        (("the",), {"pad_to_multiple_of": 0}, "pad_to_multiple_of is 0; expected at least 1"),
+        (("the",), {"stride": -1}, "stride is -1; expected at least 0"),
+        (
+            ("the",),
+            {"truncation": True, "max_length": 8, "stride": 6},
+            "stride is 6; expected less than 6, which is max_length, 8, without the 2 special",
+        ),
+        (("the", "a"), {"max_length": 8, "stride": 8}, "stride is 8; expected less than 5"),
+        (
+            ("the",),
+            {"padding": True, "truncation": True, "max_length": 8, "pad_to_multiple_of": 3},
+            "max_length is 8, which rows are cut to; expected a multiple of pad_to_multiple_of, 3",
+        ),
         (("the",), {"padding": None}, "padding is None; expected one of"),
         (("the",), {"return_tensors": "pt"}, "return_tensors is 'pt'; expected None or 'np'"),
         (("the",), {"padding": "max_length"}, "neither max_length nor model_max_length"),
@@ -605,7 +609,7 @@ def test_a_text_of_the_wrong_type(tokenizer, arguments, message):
             {"truncation": "only_second", "max_length": 4},
             "remove 1 tokens from the second text, which has 0",
         ),
-        ((["the", ""],), {"return_tensors": "np"}, "the rows have 2 to 3 tokens"),
+        ((["the", ""],), {"return_tensors": "np"}, "the rows of input_ids have 2 to 3 tokens"),
     ],
 )
 def test_an_impossible_call(tokenizer, arguments, options, message):
@@ -628,7 +632,13 @@ def test_a_length_of_the_wrong_type(tokenizer, max_length):
         ({"mask_token": ""}, ValueError, "mask_token is empty"),
         ({"mask_token": {}}, TypeError, "mask_token is of type NoneType"),
         ({"sep_token": "\ud800"}, ValueError, "sep_token holds the lone surrogate"),
-        ({"sep_token": added_token("x", single_word=True)}, ValueError, "sep_token is a single"),
+        ({"padding_side": "both"}, ValueError, "padding_side is 'both'; expected one of"),
+        ({"truncation_side": None}, ValueError, "truncation_side is None; expected one of"),
+        ({"split_special_tokens": 0}, TypeError, "split_special_tokens is 0"),
+        ({"additional_special_tokens": ["a", 3]}, TypeError, r"tokens\[1\] is of type int"),
+        ({"sp_model_kwargs": [1]}, TypeError, r"sp_model_kwargs is \[1\]; expected a dictionary"),
+        ({"sp_model_kwargs": {"model_file": "x"}}, ValueError, "holds 'model_file'; expected some"),
+        ({"size": 3}, TypeError, "size"),
     ],
 )
 def test_an_impossible_tokenizer(word_vocabulary, options, error, message):
@@ -663,12 +673,24 @@ def recorded():
     return json.loads(RECORDED.read_text(encoding="utf-8"))
 
 
-def test_recorded_texts(shared_data, recorded):
+@pytest.fixture(scope="module", params=[AlbertTokenizer, AlbertTokenizerFast])
+def tokenizer_class(request):
+    if request.param is AlbertTokenizerFast:
+        pytest.importorskip("tokenizers", reason="the extra `fast` is not installed")
+    return request.param
+
+
+def cases(recorded, name, tokenizer_class):
+    return [case for case in recorded[name] if case["class"] == tokenizer_class.__name__]
+
+
+def test_recorded_texts(shared_data, recorded, tokenizer_class):
     tokenizers = [
-        AlbertTokenizer(shared_data / "spiece.model", **options) for options in recorded["options"]
+        tokenizer_class(shared_data / "spiece.model", **options) for options in recorded["options"]
     ]
-    assert len(recorded["texts"]) > 50
-    for case in recorded["texts"]:
+    texts = cases(recorded, "texts", tokenizer_class)
+    assert len(texts) > 50
+    for case in texts:
         for tokenizer, ids, decoded in zip(
             tokenizers, case["input_ids"], case["decoded"], strict=True
         ):
@@ -676,8 +698,23 @@ def test_recorded_texts(shared_data, recorded):
             assert tokenizer.decode(ids) == decoded
 
 
-def test_recorded_calls(shared_data, recorded):
-    tokenizer = AlbertTokenizer(shared_data / "spiece.model")
-    assert len(recorded["calls"]) > 10
-    for case in recorded["calls"]:
-        assert tokenizer(*case["texts"], **case["options"]) == case["encoding"], case
+def test_recorded_calls(shared_data, recorded, tokenizer_class):
+    tokenizer = tokenizer_class(shared_data / "spiece.model")
+    calls = cases(recorded, "calls", tokenizer_class)
+    assert len(calls) > 20
+    for case in calls:
+        options = dict(case["options"])
+        tokenizer.truncation_side = options.pop("truncation_side", "right")
+        encoding = tokenizer(*case["texts"], **options)
+        result = json.loads(json.dumps(encoding))  # places are pairs, which JSON has as lists
+        if "word_ids" in case["encoding"]:
+            result["word_ids"] = encoding.word_ids()
+        assert result == case["encoding"], case
+
+
+def test_recorded_texts_with_added_tokens(shared_data, recorded, tokenizer_class):
+    tokenizer = tokenizer_class(shared_data / "spiece.model")
+    tokenizer.add_tokens(recorded["added"])
+    for case in cases(recorded, "texts_with_added", tokenizer_class):
+        assert tokenizer(case["text"]).input_ids == case["input_ids"]
+        assert tokenizer.decode(case["input_ids"]) == case["decoded"]

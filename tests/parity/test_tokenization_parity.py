@@ -1,53 +1,26 @@
-"""The tokenizer against transformers' AlbertTokenizer, live, on the released vocabulary."""
+"""Both tokenizers against transformers' of the same names, live, on the released vocabulary: any
+text, and any directory. The options of a call are in test_tokenization_options_parity.py."""
 
 import json
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenization_peers import (
+    CLASSES,
+    SETTINGS,
+    TEXT,
+    assert_same_text,
+    assert_same_tokenizer,
+    lines_of,
+    surrogates,
+    texts,
+)
 
-from albert_np import AlbertTokenizer
+import albert_np
 from albert_np.tokenization import NO_LIMIT
 
 transformers = pytest.importorskip("transformers", reason="the extra `parity` is not installed")
-
-# A max_length that padding=True ignores is worth a warning to the peer.
-pytestmark = pytest.mark.filterwarnings("ignore:.*max_length.* is ignored:UserWarning")
-
-SETTINGS = [
-    {},
-    {"do_lower_case": False},
-    {"keep_accents": True},
-    {"remove_space": False},
-    {"do_lower_case": False, "keep_accents": True, "remove_space": False},
-    {"mask_token": "<mask>", "bos_token": "<s>", "cls_token": "<Cls>", "model_max_length": 9},
-    {"clean_up_tokenization_spaces": True, "do_lower_case": False},
-]
-
-# What the rules turn on, in pieces that chance would not put together.
-SPELLED = [
-    "[MASK]", "[mask]", "[Mask]", "[CLS]", "[SEP]", "[cls]", "<pad>", "<PAD>", "<unk>", "<Unk>",
-    "<un\u212a>", "<mask>", "<MASK>", "<Cls>", "<s>", "[", "]", "<", ">",
-    "9", "9,", ",", "9,9", "1,000,", "\u00b2,", "\u00bd,", "\u0663,", "\u0be7,", "\u2460,",
-    "\uff19", " ", "  ", "\t", "\n", "\r\n", "\x0b", "\x1c", "\x85", "\u00a0", "\u2028", "\u3000",
-    "\u200b", "``", "''", "`", "'", '"', "\u2581", "\u2581the", "\x00", "\x07", "\x7f",
-    "\ufeff", "\ufffd", "the", "The", "Paris", "caf\u00e9", "cafe\u0301", "\u0301", "\u0345",
-    "\u0327\u0301", "\u03a3", "\u039f\u03a3", "\U0001d6ba", "\u0130", "\u00df", "\u01c5", "\ufb01",
-    "\u33a1",
-    "\uff21", "\U0001d400", "\u05e9\u05dc\u05d5\u05dd", "\u202e", "\ufdfa", "\U0001f600",
-    "\U0001f468\u200d\U0001f469", "\U000e0001", "\U0010ffff", ".", "n't", " 's", "\u2014",
-]  # fmt: skip
-
-characters = st.characters(exclude_categories=["Cs"])
-texts = st.lists(
-    st.sampled_from(SPELLED)
-    | st.text(characters, max_size=6)
-    | st.text(st.characters(codec="ascii"))
-).map("".join)
-short_texts = st.lists(st.sampled_from(["the", "capital", " ", "[MASK]", "9,", "antidis"])).map(
-    "".join
-)
-surrogates = st.characters(categories=["Cs"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,30 +37,31 @@ def vocabulary(shared_data):
     return shared_data / "spiece.model"
 
 
+@pytest.fixture(scope="module", params=CLASSES)
+def name(request):
+    return request.param
+
+
 @pytest.fixture(scope="module", params=SETTINGS, ids=lambda settings: ",".join(settings))
-def pair(request, vocabulary):
-    """Ours and the peer's, with the same settings."""
-    ours = AlbertTokenizer(vocabulary, **request.param)
-    return ours, transformers.AlbertTokenizer(str(vocabulary), **request.param)
+def pair(request, name, vocabulary):
+    """Ours and the peer's, of either class, with the same settings."""
+    return made(name, vocabulary, **request.param)
 
 
 @pytest.fixture(scope="module")
-def default_pair(vocabulary):
-    return AlbertTokenizer(vocabulary), transformers.AlbertTokenizer(str(vocabulary))
+def default_pair(name, vocabulary):
+    return made(name, vocabulary)
 
 
-def assert_same_text(ours, peer, text):
-    tokens = peer.tokenize(text)
-    assert ours.tokenize(text) == tokens
-    encoding = peer(text)
-    assert ours(text) == dict(encoding)
-    ids = encoding["input_ids"]
-    assert ours.convert_tokens_to_ids(tokens) == peer.convert_tokens_to_ids(tokens)
-    assert ours.convert_ids_to_tokens(ids) == peer.convert_ids_to_tokens(ids)
-    assert ours.convert_tokens_to_string(tokens) == peer.convert_tokens_to_string(tokens)
-    for skip in (False, True):
-        assert ours.decode(ids, skip) == peer.decode(ids, skip)
-        assert ours.decode(ids, skip, True) == peer.decode(ids, skip, True)
+def made(name, vocabulary, **options):
+    ours = getattr(albert_np, name)(vocabulary, **options)
+    return ours, getattr(transformers, name)(str(vocabulary), **options)
+
+
+def read(name, directory):
+    """Ours and the peer's, of either class, from the same directory."""
+    ours = getattr(albert_np, name).from_pretrained(directory)
+    return ours, getattr(transformers, name).from_pretrained(directory)
 
 
 @settings(max_examples=150)
@@ -118,77 +92,14 @@ def test_every_character_alone(default_pair):
 
 def test_every_line_of_real_text(pair, shared_data):
     ours, peer = pair
-    lines = [
-        line
-        for path in sorted((shared_data / "text").iterdir())
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
+    lines = lines_of(shared_data)
     assert len(lines) > 100
     assert ours(lines) == dict(peer(lines))
 
 
 def test_the_vocabulary(pair):
-    ours, peer = pair
-    assert ours.get_vocab() == peer.get_vocab()
-    assert (len(ours), ours.vocab_size) == (len(peer), peer.vocab_size)
-    assert ours.all_special_tokens == peer.all_special_tokens
-    assert ours.all_special_ids == peer.all_special_ids
-    for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
-        assert getattr(ours, f"{name}_token") == getattr(peer, f"{name}_token")
-        assert getattr(ours, f"{name}_token_id") == getattr(peer, f"{name}_token_id")
-    assert ours.model_max_length == peer.model_max_length
+    assert_same_tokenizer(*pair)
     assert transformers.tokenization_utils_base.VERY_LARGE_INTEGER == NO_LIMIT
-
-
-def assert_same_call(ours, peer, arguments, options):
-    """Both return the same, or we raise where the peer returns other lengths than it was asked."""
-    limit = options["max_length"] or ours.model_max_length
-    truncation = options.get("truncation")
-    if truncation is None:
-        truncation = options["max_length"] is not None and options["padding"] is False
-    truncates = truncation not in (False, "do_not_truncate")
-    expected = dict(peer(*arguments, **options))
-    rows = expected["input_ids"]
-    rows = [rows] if isinstance(arguments[0], str) else rows
-    if rows == [[]] and options["padding"] == "max_length":
-        return  # the peer leaves an empty row as it is
-    too_long = truncates and any(len(row) > limit for row in rows)
-    if too_long or (options["padding"] == "max_length" and limit == NO_LIMIT):
-        with pytest.raises(ValueError, match="truncation would|special tokens alone|max_length"):
-            ours(*arguments, **options)
-    else:
-        assert ours(*arguments, **options) == expected
-
-
-calls = st.fixed_dictionaries(
-    {
-        "padding": st.sampled_from([False, True, "longest", "max_length", "do_not_pad"]),
-        "max_length": st.none() | st.integers(1, 24),
-        "add_special_tokens": st.booleans(),
-    },
-    optional={
-        "truncation": st.sampled_from(
-            [None, False, True, "longest_first", "only_first", "only_second", "do_not_truncate"]
-        )
-    },
-)
-
-
-@settings(max_examples=100)
-@given(first=short_texts, second=st.none() | short_texts, options=calls)
-def test_any_call_on_one_text_or_pair(pair, first, second, options):
-    assert_same_call(*pair, (first, second), options)
-
-
-@settings(max_examples=100)
-@given(
-    batch=st.lists(st.tuples(short_texts, short_texts), min_size=1, max_size=4),
-    paired=st.booleans(),
-    options=calls,
-)
-def test_any_call_on_a_batch(pair, batch, paired, options):
-    first, second = map(list, zip(*batch, strict=True))
-    assert_same_call(*pair, (first, second if paired else None), options)
 
 
 @settings(max_examples=50)
@@ -211,41 +122,33 @@ MASKS = [
 
 
 @pytest.mark.parametrize("flags", MASKS)
-def test_a_mask_token_with_its_own_spaces(vocabulary, tmp_path, flags):
+def test_a_mask_token_with_its_own_spaces(name, vocabulary, tmp_path, flags):
     settings = {"remove_space": False, "do_lower_case": False}
     token = transformers.AddedToken("[MASK]", normalized=False, special=True, **flags)
-    peer = transformers.AlbertTokenizer(str(vocabulary), mask_token=token, **settings)
-    ours = AlbertTokenizer(vocabulary, mask_token={"content": "[MASK]", **flags}, **settings)
+    peer = getattr(transformers, name)(str(vocabulary), mask_token=token, **settings)
+    of_ours = {"content": "[MASK]", "special": True, **flags}
+    ours = getattr(albert_np, name)(vocabulary, mask_token=of_ours, **settings)
     peer.save_pretrained(tmp_path)
-    for one in (ours, AlbertTokenizer.from_pretrained(tmp_path)):
+    for one in (ours, getattr(albert_np, name).from_pretrained(tmp_path)):
+        assert_same_tokenizer(one, peer)
         for text in ("a  [MASK]  b", "a\n[MASK]\n", " [MASK][MASK] [CLS]  [MASK]"):
-            assert one._split_special_tokens(text)
             assert_same_text(one, peer, text)
 
 
-TEXT = "The caf\u00e9  [MASK] , 9,9 <mask> [mask] <s> <Cls><cls> \u00c9 n't"
-
-
-def test_the_peer_loads_what_we_save(pair, tmp_path):
-    ours, peer = pair
-    ours.save_pretrained(tmp_path)
-    loaded = transformers.AlbertTokenizer.from_pretrained(tmp_path)
-    assert_same_text(ours, loaded, TEXT)
-    assert loaded.get_vocab() == peer.get_vocab()
-    assert loaded.model_max_length == peer.model_max_length
-    assert loaded.clean_up_tokenization_spaces == peer.clean_up_tokenization_spaces
-    assert loaded.added_tokens_decoder == peer.added_tokens_decoder
-
-
-def test_we_load_what_the_peer_saves(pair, tmp_path):
-    ours, peer = pair
-    peer.save_pretrained(tmp_path)
-    loaded = AlbertTokenizer.from_pretrained(tmp_path)
-    assert_same_text(loaded, peer, TEXT)
-    assert loaded.get_vocab() == ours.get_vocab()
-    assert loaded.model_max_length == ours.model_max_length
-    assert loaded.clean_up_tokenization_spaces == ours.clean_up_tokenization_spaces
-    assert loaded._special_tokens == ours._special_tokens
+@pytest.mark.parametrize("package", [albert_np, transformers], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("saved_by", CLASSES)
+def test_what_either_class_saves_either_reads(
+    package, saved_by, name, pair, vocabulary, tmp_path, request
+):
+    settings = request.node.callspec.params["pair"]
+    path = str(vocabulary)
+    getattr(package, saved_by)(path, **settings).save_pretrained(tmp_path)
+    ours, peer = read(name, tmp_path)
+    assert_same_tokenizer(ours, peer)
+    assert_same_text(ours, peer, TEXT)
+    if saved_by == name:
+        assert_same_tokenizer(ours, pair[1])
+        assert_same_text(ours, pair[1], TEXT)
 
 
 CONFIGURATIONS = [
@@ -260,27 +163,75 @@ CONFIGURATIONS = [
         "bos_token": {"__type": "AddedToken", "content": "[CLS]", "rstrip": True},
     },
     {"added_tokens_decoder": {"4": {"content": "[MASK]", "lstrip": False, "special": True}}},
+    {
+        "added_tokens_decoder": {"30000": {"content": "<e1>", "rstrip": True}},
+        "additional_special_tokens": ["<e1>", "<e2>"],
+        "padding_side": "left",
+        "truncation_side": "left",
+    },
+    {"split_special_tokens": True, "additional_special_tokens": None, "tokenizer_class": "X"},
 ]
 SPECIAL_TOKENS_MAPS = [
     None,
     {"mask_token": "<mask>", "bos_token": "[CLS]"},
-    {"mask_token": {"content": "[MASK]", "lstrip": False, "rstrip": False}},
+    {
+        "mask_token": {"content": "[MASK]", "lstrip": False, "rstrip": False},
+        "additional_special_tokens": ["<e2>", {"content": "<e3>", "lstrip": True}],
+    },
 ]
+SPACES = "a  [MASK]  b <Cls>  c [CLS]  d  [SEP] <e1>  <e2> <e3>  ."
 
 
 @pytest.mark.parametrize("config", CONFIGURATIONS)
 @pytest.mark.parametrize("special_tokens_map", SPECIAL_TOKENS_MAPS)
-def test_both_read_the_same_from_a_directory(vocabulary, tmp_path, config, special_tokens_map):
+def test_both_read_the_same_from_a_directory(
+    name, vocabulary, tmp_path, config, special_tokens_map
+):
     (tmp_path / "spiece.model").write_bytes(vocabulary.read_bytes())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     if special_tokens_map is not None:
         (tmp_path / "special_tokens_map.json").write_text(json.dumps(special_tokens_map))
-    ours = AlbertTokenizer.from_pretrained(tmp_path)
-    peer = transformers.AlbertTokenizer.from_pretrained(tmp_path)
+    assert_same_of_both(*read(name, tmp_path))
+
+
+def assert_same_of_both(ours, peer):
     assert_same_text(ours, peer, TEXT)
-    assert_same_text(ours, peer, "a  [MASK]  b <Cls>  c [CLS]  d  [SEP]")
-    assert ours.get_vocab() == peer.get_vocab()
-    assert ours.model_max_length == peer.model_max_length
-    for content, token in peer._added_tokens_decoder.items():
-        mine = ours._special_tokens[str(token)]
-        assert (mine.lstrip, mine.rstrip) == (token.lstrip, token.rstrip), content
+    assert_same_text(ours, peer, SPACES)
+    assert_same_tokenizer(ours, peer)
+
+
+def test_the_layout_before_4_34(name, vocabulary, tmp_path):
+    """The ids of added tokens in a file of their own."""
+    (tmp_path / "spiece.model").write_bytes(vocabulary.read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    names = {"additional_special_tokens": ["<e2>"], "cls_token": "<Cls>"}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(names))
+    added = {"<e1>": 30001, "<e2>": 30000, "<Cls>": 30002}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    ours, peer = read(name, tmp_path)
+    assert_same_of_both(ours, peer)
+    if name == "AlbertTokenizer":
+        assert ours.get_added_vocab().items() >= added.items()
+
+
+def test_tokenizer_json_alone(vocabulary, tmp_path):
+    """As the library writes it, and as it did when ALBERT's were uploaded."""
+    path = tmp_path / "tokenizer.json"
+    peer = transformers.AlbertTokenizerFast(str(vocabulary))
+    peer.add_tokens(["<e1>", "Caf\u00e9"])
+    backend = peer.backend_tokenizer
+    backend.enable_padding(direction="left", length=7)
+    backend.enable_truncation(5, stride=1, direction="left")
+    backend.save(str(path))
+    assert_same_of_both(*read("AlbertTokenizerFast", tmp_path))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": True}
+    content["decoder"] = metaspace
+    content["pre_tokenizer"] = {
+        "type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]
+    }  # fmt: skip
+    path.write_text(json.dumps(content), encoding="utf-8")
+    ours, peer = read("AlbertTokenizerFast", tmp_path)
+    assert_same_of_both(ours, peer)
+    ours.save_pretrained(tmp_path / "again")
+    assert_same_of_both(*read("AlbertTokenizerFast", tmp_path / "again"))
