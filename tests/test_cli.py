@@ -7,44 +7,22 @@ import subprocess
 import sys
 
 import pytest
+from cli_support import assert_one_error
 from pipelines_support import MAX_LENGTH, save_small_model
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertTokenizer, cli
 from albert_np.checkpoint import TINY_DIRECTORY
+from albert_np.cli.output import new_table, print_tables
 from albert_np.pipelines import fill_mask
 
 ONE = "The capital of [MASK] is Paris."
 TWO = "A [MASK] is red, and so is a [MASK]."
-COMMANDS = ("fill-mask", "info", "trace", "pretrain")
+COMMANDS = ("fill-mask", "embed", "classify", "tag", "answer", "info", "trace", "pretrain")
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     return str(save_small_model(tmp_path_factory.mktemp("small")))
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command in this process: its exit status, standard output and standard error."""
-
-    def run_command(*arguments):
-        try:
-            status = cli.main(list(arguments))
-        except SystemExit as exit:  # --help and --version
-            status = exit.code
-        return status, *capsys.readouterr()
-
-    return run_command
-
-
-@pytest.fixture
-def standard_input(monkeypatch):
-    """Put bytes on standard input."""
-
-    def put(content):
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
-
-    return put
 
 
 @pytest.fixture
@@ -68,16 +46,6 @@ def start(*arguments, code=MAIN, stdout=subprocess.PIPE):
         encoding="utf-8",
         env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": ""},
     )
-
-
-def assert_one_error(result, message):
-    """Status 2, nothing printed but one line on standard error, which holds the message."""
-    status, out, err = result
-    assert (status, out) == (2, "")
-    assert err.startswith("albert-np: error: ")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1
-    assert message in err
 
 
 # ---------------------------------------------------------------------------- fill-mask
@@ -140,9 +108,9 @@ def test_text_from_standard_input(run, standard_input, directory, arguments):
 
 
 def test_markup_in_a_text_is_text(capsys):
-    table = cli._new_table("word")
+    table = new_table("word")
     table.add_row("[bold]a[/bold] [MASK] :dog:")
-    cli._print_tables([table])
+    print_tables([table])
     assert "[bold]a[/bold] [MASK] :dog:" in capsys.readouterr().out
 
 
@@ -304,9 +272,17 @@ def test_help_imports_nothing_that_takes_time():
 
 
 WRONG = [
-    ((), "no command is given; the commands are fill-mask, info, trace, pretrain"),
+    (
+        (),
+        "no command is given; the commands are fill-mask, embed, classify, tag, answer, info, "
+        "trace, pretrain",
+    ),
     (("fil-mask", "x"), "there is no command 'fil-mask'; did you mean fill-mask?"),
     (("xyz",), "there is no command 'xyz'; the commands are"),
+    (("fill-mask", "x", "--file", ""), "argument --file: it is empty; expected a name"),
+    (("info", "--model", ""), "argument --model: it is empty"),
+    (("pretrain", "--tiny", "--output", ""), "argument --output: it is empty"),
+    (("pretrain", "--tiny", "--output", "o", "--vocabulary", ""), "argument --vocabulary: it is"),
     (("--verbose",), "--verbose"),
     (("fill-mask", "x", "--top", "3"), "unrecognized arguments: --top"),
     (("fill-mask", "x", "--top-k", "many"), "argument --top-k: invalid int value: 'many'"),
@@ -327,8 +303,8 @@ WRONG = [
     (("pretrain", "--tiny", "--vocabulary", "v", "--output", "x"), "both --tiny and --vocabulary"),
 ]
 WRONG_WITH_MODEL = [
-    (("fill-mask", "no mask"), "texts[0] has no [MASK]: 'no mask'"),
-    (("fill-mask", "two\nlines"), "texts[0] has no [MASK]: 'two lines'"),
+    (("fill-mask", "no mask"), "TEXT 1 has no [MASK]: 'no mask'"),
+    (("fill-mask", "two\nlines"), "TEXT 1 has no [MASK]: 'two lines'"),
     (("fill-mask", ONE, "--top-k", "0"), "top_k is 0; expected 1 to"),
     (("fill-mask", ONE, "--top-k", "100000"), "top_k is 100000; expected 1 to"),
     (("fill-mask", "[MASK]" * MAX_LENGTH), f"max_position_embeddings is {MAX_LENGTH}"),
@@ -401,7 +377,7 @@ def test_interrupted(run, monkeypatch):
     def interrupt(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_texts", interrupt)
+    monkeypatch.setattr(cli.fill_mask, "texts_of", interrupt)
     assert run("fill-mask", ONE) == (130, "", "\nalbert-np: interrupted\n")
 
 

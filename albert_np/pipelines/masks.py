@@ -1,19 +1,20 @@
-"""From text to answers: a model and its tokenizer at work. So far: filling in masked words."""
-
-import textwrap
-from numbers import Integral
+"""Filling in masked words."""
 
 import numpy as np
 
 from albert_np.functions.softmax import softmax_forward
 from albert_np.models import AlbertForMaskedLM, AlbertForPreTraining
+from albert_np.pipelines.batches import (
+    check_integer,
+    check_length,
+    check_model,
+    predict,
+    row_of,
+    shown,
+)
 
 # The output that holds the scores of the vocabulary's words.
 WORD_LOGITS = {AlbertForMaskedLM: "logits", AlbertForPreTraining: "prediction_logits"}
-
-# Texts that run through the model together: enough to keep it busy, few enough for the logits,
-# (B, S, V), to fit.
-BATCH_SIZE = 8
 
 
 def fill_mask(model, tokenizer, texts, top_k=5):
@@ -80,31 +81,23 @@ def predict_masks(model, tokenizer, texts, top_k=5):
     TypeError, ValueError
         As for `fill_mask`.
     """
-    logits_name = _word_logits_name(model)
-    _check_top_k(top_k, model.config.vocab_size)
-    rows = tokenizer(texts).input_ids
-    for place, (text, ids) in enumerate(zip(texts, rows, strict=True)):
-        _check_row(f"texts[{place}]", text, ids, tokenizer, model.config.max_position_embeddings)
-    starts = range(0, len(texts), BATCH_SIZE)
+    check_model(model, *WORD_LOGITS)
+    check_integer("top_k", top_k, 1, model.config.vocab_size, " (vocab_size)")
+    encoding = tokenizer(texts)
+    rows = [row_of(encoding, place) for place in range(len(texts))]
+    for place, (text, row) in enumerate(zip(texts, rows, strict=True)):
+        _check_mask(f"texts[{place}]", text, row, tokenizer)
+        check_length(f"texts[{place}]", row, model)
+    name = next(name for kind, name in WORD_LOGITS.items() if isinstance(model, kind))
+    predictions = predict(model, tokenizer, rows, name)
     return (
-        masks
-        for start in starts
-        for masks in _predict_batch(
-            model, logits_name, tokenizer, texts[start : start + BATCH_SIZE], top_k
-        )
+        _predict_row(np.array(row["input_ids"]), logits, tokenizer, top_k)
+        for row, (logits,) in zip(rows, predictions, strict=True)
     )
 
 
-def _predict_batch(model, logits_name, tokenizer, texts, top_k):
-    """The results of texts that run through the model together."""
-    inputs = tokenizer(texts, padding=True, return_tensors="np")
-    logits = model(**inputs)[logits_name]
-    for ids, row in zip(inputs.input_ids, logits, strict=True):
-        yield _predict_row(ids, row, tokenizer, top_k)
-
-
 def _predict_row(ids, logits, tokenizer, top_k):
-    """The words of each mask of one text: ids of shape (S,), logits of (S, V)."""
+    """The words of each mask of one text: ids of shape (S,), logits of (S, V) or longer."""
     (places,) = (ids == tokenizer.mask_token_id).nonzero()
     scores, _ = softmax_forward(logits[places])
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :top_k]
@@ -126,28 +119,10 @@ def _filled(ids, place, token, tokenizer, only_mask):
     """The text with one mask filled in, without padding; special tokens stay for other masks."""
     ids = ids.copy()
     ids[place] = token
-    ids = ids[ids != tokenizer.pad_token_id]
+    ids = ids[ids != tokenizer.pad_token_id]  # which the text itself may spell
     return tokenizer.decode(ids, skip_special_tokens=only_mask)
 
 
-def _word_logits_name(model):
-    for model_class, name in WORD_LOGITS.items():
-        if isinstance(model, model_class):
-            return name
-    expected = " or ".join(model_class.__name__ for model_class in WORD_LOGITS)
-    raise TypeError(f"model is of type {type(model).__name__}; expected {expected}")
-
-
-def _check_top_k(top_k, vocab_size):
-    if not isinstance(top_k, Integral) or isinstance(top_k, bool):
-        raise TypeError(f"top_k is {top_k!r}; expected an integer")
-    if not 1 <= top_k <= vocab_size:
-        raise ValueError(f"top_k is {top_k}; expected 1 to {vocab_size} (vocab_size)")
-
-
-def _check_row(name, text, ids, tokenizer, max_length):
-    if tokenizer.mask_token_id not in ids:
-        shown = textwrap.shorten(text, 60, placeholder=" …")
-        raise ValueError(f"{name} has no {tokenizer.mask_token}: {shown!r}")
-    if len(ids) > max_length:
-        raise ValueError(f"{name} has {len(ids)} tokens; max_position_embeddings is {max_length}")
+def _check_mask(name, text, row, tokenizer):
+    if tokenizer.mask_token_id not in row["input_ids"]:
+        raise ValueError(f"{name} has no {tokenizer.mask_token}: {shown(text)}")

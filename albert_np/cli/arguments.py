@@ -1,0 +1,57 @@
+"""The arguments that commands share, and the parser that reads them."""
+
+import argparse
+
+DEFAULT_MODEL = "tiny"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are raised, for `main` to print in its one line."""
+
+    def __init__(self, **settings):
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=formatter, allow_abbrev=False, **settings)
+
+    def error(self, message):
+        raise ValueError(message)
+
+
+def filled(text):
+    """The type of an argument that may not be empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; expected a name")
+    return text
+
+
+def add_text(parser, keys='{"text": …}'):
+    """Texts: what `texts_of` and `records_of` read."""
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="by default, standard input")
+    parser.add_argument(
+        "--file", type=filled, help="read texts from a file, one a line; - is standard input"
+    )
+    parser.add_argument(
+        "--json-lines",
+        action="store_true",
+        help=f"the lines of the file are JSON objects: {keys}; other keys are not read",
+    )
+
+
+def add_model_directory(parser):
+    parser.add_argument(
+        "--model",
+        type=filled,
+        default=DEFAULT_MODEL,
+        metavar="DIR",
+        help="a directory in Hugging Face's layout (default: the small model that ships)",
+    )
+
+
+def add_model(parser):
+    add_model_directory(parser)
+    parser.add_argument(
+        "--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)"
+    )
+
+
+def add_json(parser):
+    parser.add_argument("--json", action="store_true", help="print JSON")
