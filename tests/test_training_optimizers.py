@@ -37,7 +37,7 @@ def test_adamw_follows_its_formula():
     ]
     # 20 steps of about ten roundings each, of values of order one.
     np.testing.assert_allclose(parameters["weight"], expected, rtol=0, atol=200 * 2.0**-52 * 4)
-    assert optimizer.steps == 20
+    assert optimizer.steps == {"weight": 20}
 
 
 def test_the_first_step_is_the_rate_whatever_the_gradients_size():
@@ -52,6 +52,17 @@ def test_decay_shrinks_what_it_is_not_told_to_leave_alone():
     optimizer.step({name: np.zeros_like(array) for name, array in parameters.items()}, lr=0.1)
     np.testing.assert_array_equal(parameters["weight"], 0.95 * np.ones((2, 2)))
     np.testing.assert_array_equal(parameters["bias"], np.ones(2))
+
+
+def test_a_parameter_without_a_gradient_waits():
+    """Its steps are counted from its own first one, so that step is as long as any first step."""
+    parameters = {"one": np.zeros(2), "other": np.zeros(2)}
+    optimizer = AdamW(parameters, eps=0, weight_decay=0)
+    for _ in range(5):
+        optimizer.step({"one": np.ones(2)}, lr=0.25)
+    np.testing.assert_array_equal(parameters["other"], np.zeros(2))
+    optimizer.step({"other": np.ones(2)}, lr=0.25)
+    np.testing.assert_allclose(parameters["other"], [-0.25, -0.25], rtol=1e-15)
 
 
 def test_arrays_are_changed_in_place_and_keep_their_dtype():

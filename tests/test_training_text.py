@@ -5,6 +5,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from albert_np import AlbertConfig, AlbertForPreTraining, AlbertTokenizer
 from albert_np.errors import FileFormatError
@@ -57,6 +58,48 @@ def test_a_vocabulary_of_ones_own_is_kept(story, tmp_path):
         story, tmp_path / "model", vocabulary, AlbertConfig(vocab_size=400, **SMALL), 2, 2
     )
     assert (tmp_path / "model/spiece.model").read_bytes() == vocabulary.read_bytes()
+
+
+def test_special_tokens_are_those_of_the_vocabulary(story, tmp_path):
+    """SentencePiece's own defaults give <unk>, <s>, </s> the ids 0, 1, 2, and nothing else."""
+    pytest.importorskip("matplotlib")
+    vocabulary = tmp_path / "own.model"
+    with vocabulary.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(STORY.split("\n")), model_writer=file, vocab_size=40,
+            hard_vocab_limit=False, minloglevel=2,
+        )  # fmt: skip
+    model, tokenizer = pretrain_text(story, tmp_path / "model", vocabulary, steps=1, batch_size=2)
+    assert tokenizer.pad_token_id > 2
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        assert getattr(model.config, name) == getattr(tokenizer, name)
+
+
+def test_a_configuration_with_another_padding_token_is_refused(story, tmp_path):
+    config = AlbertConfig(vocab_size=400, pad_token_id=1, **SMALL)
+    with pytest.raises(ValueError, match="config.pad_token_id is 1; the vocabulary's is 0"):
+        pretrain_text(story, tmp_path / "model", config=config)
+
+
+def test_a_run_that_diverges_leaves_the_older_model_alone(story, tmp_path):
+    pytest.importorskip("matplotlib")
+    config = AlbertConfig(vocab_size=400, **SMALL)
+    pretrain_text(story, tmp_path / "model", config=config, steps=1, batch_size=2)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(ValueError, match="the loss is nan at step .* try a lower one"),
+    ):
+        pretrain_text(
+            story, tmp_path / "model", config=config, steps=20, batch_size=2, learning_rate=1e30
+        )
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+
+
+def test_only_ends_of_lines_part_sentences(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("One\u2028and on.\nTwo.\n\nThree\x0c.\n", encoding="utf-8")
+    assert read_documents(path) == [["One\u2028and on.", "Two."], ["Three\x0c."]]
 
 
 def test_documents_are_parted_by_blank_lines(story):

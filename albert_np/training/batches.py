@@ -81,13 +81,13 @@ def _masked_batch(rows, tokenizer, pieces, max_length, rng, masked_share):
 
 
 def _respaced(text, rng):
-    """The text, half of the time with a space before each mark of punctuation.
+    """The text, half of the time with a space before each mark of punctuation that ends a word.
 
     In "Paris is in [MASK]." the full stop follows a special token, so the tokenizer takes it for
     the start of a text of its own and puts a space before it. Masking ids, as training does, makes
     no such space; asking by text always does.
     """
-    return re.sub(r"(?<=\w)([.,;:!?])", r" \1", text) if rng.random() < 0.5 else text
+    return re.sub(r"(?<=\w)([.,;:!?])(?!\w)", r" \1", text) if rng.random() < 0.5 else text
 
 
 def pad(encodings, pad_token_id):

@@ -53,7 +53,7 @@ def _hits(model, tokenizer, blanks):
     ]
 
 
-def sentence_order_accuracy(model, tokenizer, count=500, seed=0):
+def sentence_order_accuracy(model, tokenizer, count=4000, seed=0):
     """The share of document halves of which the model knows whether they were swapped.
 
     Parameters
@@ -71,6 +71,16 @@ def sentence_order_accuracy(model, tokenizer, count=500, seed=0):
     rng = np.random.default_rng(seed)
     source = documents(pairings(held_out=True), rng)
     pairs = [segment_pair(next(source), rng) for _ in range(count)]
+    right = [
+        hit
+        for start in range(0, count, BATCH_SIZE)
+        for hit in _orders_right(model, tokenizer, pairs[start : start + BATCH_SIZE])
+    ]
+    return float(np.mean(right))
+
+
+def _orders_right(model, tokenizer, pairs):
+    """Whether the order of each pair of segments is told right: bool array, shape (B,)."""
     batch = pad([tokenizer(first, second) for first, second, _ in pairs], tokenizer.pad_token_id)
     labels = np.array([label for *_, label in pairs])
-    return float(np.mean(model(**batch).sop_logits.argmax(axis=-1) == labels))
+    return model(**batch).sop_logits.argmax(axis=-1) == labels

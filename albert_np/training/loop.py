@@ -1,5 +1,7 @@
 """The training loop: batches in, losses out."""
 
+import math
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -8,16 +10,16 @@ from albert_np.training.optimizers import clip_gradients
 MAX_NORM = 1.0
 
 
-def train(model, optimizer, batches, learning_rates, description="training"):
-    """Train a model in place, with a progress bar on standard error.
+def train(optimizer, turns, learning_rates, description="training"):
+    """Train parameters in place, with a progress bar on standard error.
 
     Parameters
     ----------
-    model : AlbertPreTrainedModel
     optimizer : AdamW
-        Of the model's parameters.
-    batches : iterator of dict
-        Arguments of `model.loss_and_gradients`; one is taken for each learning rate.
+        Of the parameters.
+    turns : iterator of (AlbertPreTrainedModel, dict)
+        A model on those parameters, or on some of them, and the arguments of its
+        `loss_and_gradients`; one turn is taken for each learning rate.
     learning_rates : sequence of float
     description : str
         Stands before the bar.
@@ -26,12 +28,24 @@ def train(model, optimizer, batches, learning_rates, description="training"):
     -------
     list of float
         The loss of each step, before the step.
+
+    Raises
+    ------
+    ValueError
+        If a loss is not finite: the rate was too high for these parameters, which are lost.
     """
     losses = []
     with _progress() as progress:
         task = progress.add_task(description, total=len(learning_rates), loss=float("nan"))
         for lr in learning_rates:
-            loss, gradients = model.loss_and_gradients(**next(batches))
+            model, batch = next(turns)
+            loss, gradients = model.loss_and_gradients(**batch)
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"the loss is {loss} at step {len(losses) + 1} of {description}; the highest "
+                    f"learning rate so far is {max(learning_rates[: len(losses) + 1]):.3g}: "
+                    "try a lower one"
+                )
             clip_gradients(gradients.parameters, MAX_NORM)
             optimizer.step(gradients.parameters, lr)
             losses.append(float(loss))

@@ -26,15 +26,15 @@ class AdamW:
 
     Attributes
     ----------
-    steps : int
-        Steps taken so far, t.
+    steps : dict of str to int
+        Steps that each parameter has taken so far, t.
     """
 
     def __init__(self, parameters, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, undecayed=()):
         self.parameters = parameters
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         self.undecayed = frozenset(undecayed)
-        self.steps = 0
+        self.steps = dict.fromkeys(parameters, 0)
         self.means = {name: np.zeros_like(array) for name, array in parameters.items()}
         self.squares = {name: np.zeros_like(array) for name, array in parameters.items()}
 
@@ -44,16 +44,16 @@ class AdamW:
         Parameters
         ----------
         gradients : dict of str to array
-            Of all parameters.
+            A parameter that has none stays as it is, and so do its running means.
         lr : float
             The learning rate of this step.
         """
-        self.steps += 1
         beta1, beta2 = self.betas
-        step_size = lr / (1 - beta1**self.steps)
-        root_correction = (1 - beta2**self.steps) ** 0.5
-        for name, parameter in self.parameters.items():
-            gradient, mean, square = gradients[name], self.means[name], self.squares[name]
+        for name, gradient in gradients.items():
+            parameter, mean, square = self.parameters[name], self.means[name], self.squares[name]
+            self.steps[name] += 1
+            step_size = lr / (1 - beta1 ** self.steps[name])
+            root_correction = (1 - beta2 ** self.steps[name]) ** 0.5
             if name not in self.undecayed:
                 parameter *= 1 - lr * self.weight_decay
             mean += (1 - beta1) * (gradient - mean)
@@ -93,7 +93,7 @@ def linear_schedule(lr, steps, warmup_steps):
     Parameters
     ----------
     lr : float
-        The highest rate, at step `warmup_steps`.
+        The highest rate, at step `warmup_steps` (just below it at step 1 where that is 0).
     steps, warmup_steps : int
 
     Returns

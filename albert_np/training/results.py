@@ -88,7 +88,7 @@ def save_results(output_directory, model, tokenizer, phases, settings):
     tokenizer.save_pretrained(directory)
     log = {"settings": settings, "losses": phases}
     with replacing(directory / LOG_FILE) as path:
-        path.write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(log, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     with replacing(directory / PICTURE_FILE) as path:
         draw_losses(phases, path)
 

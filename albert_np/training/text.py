@@ -1,5 +1,6 @@
 """Pretraining on a text of one's own."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,23 +70,35 @@ def pretrain_text(
     Raises
     ------
     TypeError, ValueError
-        If a setting makes no sense, or the configuration has fewer ids than the vocabulary.
+        If a setting makes no sense, the configuration has fewer ids than the vocabulary or
+        another padding token, or the loss does not stay finite.
     FileFormatError
         If the text or the vocabulary does not hold what it should.
     ImportError
         If matplotlib is not installed.
     OSError
-        If a file cannot be read, or the output cannot be written. All of these come before
-        training.
+        If a file cannot be read, or the output cannot be written. All of these but the loss
+        come before training, and all leave an older model in the output as it was.
     """
     check_settings(steps, batch_size, learning_rate, seed)
     documents = read_documents(text_file)
     tokenizer = _tokenizer(text_file, documents, vocabulary, config)
     if config is None:
-        config = AlbertConfig(vocab_size=len(tokenizer), **SIZES)
+        config = AlbertConfig(
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            **SIZES,
+        )
     if config.vocab_size < len(tokenizer):
         raise ValueError(
             f"config.vocab_size is {config.vocab_size}; the vocabulary has {len(tokenizer)} pieces"
+        )
+    if config.pad_token_id != tokenizer.pad_token_id:
+        raise ValueError(
+            f"config.pad_token_id is {config.pad_token_id}; "
+            f"the vocabulary's is {tokenizer.pad_token_id}"
         )
     max_length = min(MAX_LENGTH, config.max_position_embeddings)
     runs = fitting(documents, tokenizer, max_length)
@@ -96,10 +109,10 @@ def pretrain_text(
     check_output(output_directory)
     rng = np.random.default_rng(seed)
     model = AlbertForPreTraining(config, seed=seed)
+    batches = document_batches(shuffled(runs, rng), tokenizer, batch_size, max_length, rng)
     losses = train(
-        model,
         AdamW(model.parameters, undecayed=biases_and_layer_norms(model.parameters)),
-        document_batches(shuffled(runs, rng), tokenizer, batch_size, max_length, rng),
+        ((model, batch) for batch in batches),
         linear_schedule(learning_rate, steps, round(WARMUP_SHARE * steps)),
     )
     settings = {
@@ -132,7 +145,7 @@ def read_documents(text_file):
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{text_file} is not UTF-8: byte {error.start} is wrong") from error
     documents = [[]]
-    for line in text.splitlines():
+    for line in re.split(r"\r?\n", text):
         if line.strip():
             documents[-1].append(line.strip())
         elif documents[-1]:

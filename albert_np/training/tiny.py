@@ -3,9 +3,11 @@
 Two phases, short sequences before long ones:
 
 1. single sentences, masked, about ever more facts (`corpus.sentences` says why);
-2. pairs of segments with their order to tell, and single sentences still, so that neither is
-   forgotten.
+2. batches of segment pairs, with their order to tell, between batches of single sentences, so
+   that neither is forgotten.
 """
+
+from itertools import count
 
 import numpy as np
 
@@ -36,14 +38,14 @@ SIZES = {
 BETAS = (0.9, 0.98)
 WARMUP_SHARE = 0.05  # of all steps
 SENTENCE_SHARE = 0.75  # of all steps: the first phase
-GROWTH_SHARE = 0.75  # of the first phase: until all facts are there
-SINGLE_SHARE = 0.7  # of the sequences of the second phase
+GROWTH_SHARE = 0.6  # of the first phase: until all facts are there
+DOCUMENT_SHARE = 0.4  # of the batches of the second phase
 # Twice the paper's 0.15, of sequences fifty times as short: 0.15 of ten tokens is one, and most
 # often a word such as "the", which teaches no fact.
 MASKED_SHARE = 0.3
 
 
-def pretrain_tiny(output_directory, steps=12_000, batch_size=32, learning_rate=2e-3, seed=0):
+def pretrain_tiny(output_directory, steps=21_000, batch_size=16, learning_rate=1.5e-3, seed=0):
     """Train the small model on the closed world, and save it with its loss curve and its log.
 
     Parameters
@@ -54,6 +56,7 @@ def pretrain_tiny(output_directory, steps=12_000, batch_size=32, learning_rate=2
     steps : int, optional
         Of both phases together.
     batch_size : int, optional
+        Sequences of a batch.
     learning_rate : float, optional
         The highest one.
     seed : int, optional
@@ -69,11 +72,12 @@ def pretrain_tiny(output_directory, steps=12_000, batch_size=32, learning_rate=2
     Raises
     ------
     TypeError, ValueError
-        If a setting makes no sense.
+        If a setting makes no sense, or the loss does not stay finite.
     ImportError
         If matplotlib is not installed.
     OSError
-        If the output cannot be written. All of these come before training.
+        If the output cannot be written. All of these but the loss come before training, and all
+        leave an older model in the output as it was.
     """
     check_settings(steps, batch_size, learning_rate, seed)
     check_output(output_directory)
@@ -82,26 +86,22 @@ def pretrain_tiny(output_directory, steps=12_000, batch_size=32, learning_rate=2
         train_vocabulary([pairing.sentence for pairing in chosen], VOCABULARY_SIZE), MAX_LENGTH
     )
     model = AlbertForPreTraining(AlbertConfig(vocab_size=len(tokenizer), **SIZES), seed=seed)
+    optimizer = AdamW(
+        model.parameters, betas=BETAS, undecayed=biases_and_layer_norms(model.parameters)
+    )
     rng = np.random.default_rng(seed)
     first_steps = round(SENTENCE_SHARE * steps)
     growth = max(1, round(GROWTH_SHARE * first_steps * batch_size))
+    single = _turns_of_sentences(model, sentences(chosen, rng, growth), tokenizer, batch_size, rng)
+    paired = _turns_of_documents(model, documents(chosen, rng), tokenizer, batch_size, rng)
     learning_rates = linear_schedule(learning_rate, steps, round(WARMUP_SHARE * steps))
     phases = {
-        "sentences": _train(
-            _without_sentence_order(model),
-            sentence_batches(
-                sentences(chosen, rng, growth), tokenizer, batch_size, MAX_LENGTH, rng, MASKED_SHARE
-            ),
-            learning_rates[:first_steps],
-            "sentences",
-        ),
-        "documents": _train(
-            model,
-            document_batches(
-                _mixed(chosen, rng), tokenizer, batch_size, MAX_LENGTH, rng, MASKED_SHARE
-            ),
+        "sentences": train(optimizer, single, learning_rates[:first_steps], "sentences"),
+        "sentences and documents": train(
+            optimizer,
+            (next(paired if rng.random() < DOCUMENT_SHARE else single) for _ in count()),
             learning_rates[first_steps:],
-            "documents",
+            "sentences and documents",
         ),
     }
     accuracies = {
@@ -115,22 +115,15 @@ def pretrain_tiny(output_directory, steps=12_000, batch_size=32, learning_rate=2
     return model, tokenizer, accuracies
 
 
-def _without_sentence_order(model):
-    """The same parameters, in the same memory, as a model of masked words alone."""
+def _turns_of_sentences(model, source, tokenizer, batch_size, rng):
+    """Turns of masked words alone, on the same parameters in the same memory."""
     masked_lm = AlbertForMaskedLM(model.config, seed=None)
     masked_lm.parameters = {name: model.parameters[name] for name in masked_lm.parameters}
-    return masked_lm
+    for batch in sentence_batches(source, tokenizer, batch_size, MAX_LENGTH, rng, MASKED_SHARE):
+        yield masked_lm, batch
 
 
-def _train(model, batches, learning_rates, description):
-    optimizer = AdamW(
-        model.parameters, betas=BETAS, undecayed=biases_and_layer_norms(model.parameters)
-    )
-    return train(model, optimizer, batches, learning_rates, description)
-
-
-def _mixed(chosen, rng):
-    """Endless documents, a share of which is a single sentence."""
-    singles, whole = sentences(chosen, rng, growth=1), documents(chosen, rng)
-    while True:
-        yield [next(singles)] if rng.random() < SINGLE_SHARE else next(whole)
+def _turns_of_documents(model, source, tokenizer, batch_size, rng):
+    """Turns of masked words and the order of segments."""
+    for batch in document_batches(source, tokenizer, batch_size, MAX_LENGTH, rng, MASKED_SHARE):
+        yield model, batch
