@@ -14,6 +14,7 @@ from albert_np.errors import FileFormatError
 from albert_np.files import replacing
 from benchmarks import memory, model, resident, table
 from benchmarks.environment import cores, environment
+from benchmarks.turns import ContenderEnded
 
 FEWEST_ROUNDS = 5
 WRONG_RESULT, BAD_INPUT = 1, 2
@@ -69,14 +70,31 @@ def run_memory(options):
 
 def run_table(options):
     """Print the Markdown tables of results files."""
-    print("\n\n".join(table.markdown(read_results(path)) for path in options.results))
+    print("\n\n".join(markdown(path) for path in options.results))
     return 0
+
+
+def markdown(path):
+    """The Markdown tables of a results file.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is something else.
+    """
+    results = read_results(path)
+    try:
+        return table.markdown(results)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FileFormatError(f"{path} holds no whole results: {error!r}") from error
 
 
 def check_writable(path):
     """Refuse an output that cannot be written, before anything is measured."""
     if path is not None and not os.access(path.resolve().parent, os.W_OK):
         raise OSError(f"{path} cannot be written: its directory is not there, or not writable")
+    if path is not None and path.is_dir():
+        raise OSError(f"{path} cannot be written: it is a directory")
 
 
 def report(results, path):
@@ -141,7 +159,7 @@ def main(arguments=None):
     options = parse(arguments)
     try:
         return options.run(options)
-    except (NotAvailable, ValueError, OSError) as error:
+    except (NotAvailable, ContenderEnded, ValueError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return BAD_INPUT
 

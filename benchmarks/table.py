@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from rich.table import Table
+from rich.table import Column, Table
 
 MEGABYTE = 10**6
 # What each of the works may take, as a multiple of the peer's time.
@@ -152,7 +152,8 @@ def markdown(results):
 def rich_tables(results):
     """The tables of a results file, for the screen."""
     for columns, rows in _tables(results):
-        table = Table(*columns)
+        # On a narrow screen cells go on in a further line: a figure is never cut off.
+        table = Table(*(Column(name, overflow="fold") for name in columns))
         for row in rows:
             table.add_row(*row)
         yield table

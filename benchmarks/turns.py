@@ -11,6 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+class ContenderEnded(Exception):
+    """A contender's process ended before it answered."""
+
+
 @contextmanager
 def contender(threads, **settings):
     """Start a contender (`contender.py`); it ends with the block.
@@ -26,7 +30,7 @@ def contender(threads, **settings):
     ------
     callable
         `ask(command)` has it obey one command, and returns its answer, a dictionary. Raises
-        RuntimeError if it ends instead; its last words are then on standard error.
+        ContenderEnded if it ends instead; its last words are then on standard error.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.contender", json.dumps(settings | {"threads": threads})],
@@ -50,7 +54,7 @@ def contender(threads, **settings):
         answer = process.stdout.readline()
         if not answer:
             name = f"{settings['implementation']}, {settings['work']}"
-            raise RuntimeError(f"{name}: the process ended with status {process.wait()}")
+            raise ContenderEnded(f"{name}: the process ended with status {process.wait()}")
         return json.loads(answer)
 
     try:

@@ -98,6 +98,7 @@ def silent(step):
         (["model", "--threads", str(cores() + 1)], f"expected 1 to {cores()}, the cores there are"),
         (["model", "--json", "absent/results.json"], "absent/results.json cannot be written"),
         (["memory", "--json", "absent/results.json"], "absent/results.json cannot be written"),
+        (["memory", "--json", "."], ". cannot be written: it is a directory"),
         (["table", "absent.json"], "absent.json"),
     ],
 )
@@ -109,12 +110,19 @@ def test_bad_arguments_are_one_line_and_status_2(arguments, message, tmp_path, m
     assert message in printed.err and printed.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": {}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "{}", '{"model": {}}', '{"environment": {}}',
+        '{"environment": {"packages": {}}, "memory": 3}',
+    ],
+)  # fmt: skip
 def test_a_file_without_results_is_named(text, tmp_path, capsys):
     path = tmp_path / "results.json"
     path.write_text(text)
     assert command.main(["table", str(path)]) == 2
-    assert str(path) in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert str(path) in printed and printed.count("\n") == 1
 
 
 def test_an_absent_peer_is_one_line_and_status_2(monkeypatch, capsys):
@@ -287,7 +295,7 @@ def test_a_wrong_contender_is_reported_and_not_timed(monkeypatch):
 def test_a_contender_that_ends_is_named(capfd):
     with (
         turns.contender(1, implementation="albert_np", work="forward", batch="absent.npz") as ask,
-        pytest.raises(RuntimeError, match="albert_np, forward: the process ended with status 1"),
+        pytest.raises(turns.ContenderEnded, match="albert_np, forward: .* ended with status 1"),
     ):
         ask("turn")
     assert "Error" in capfd.readouterr().err  # its own last words

@@ -1,0 +1,51 @@
+"""What README.md says: its code runs, its command prints what it shows, its figures are true."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from albert_np import AlbertForPreTraining, AlbertTokenizer
+from albert_np.cli import main
+from albert_np.training.held_out import held_out_accuracy, sentence_order_accuracy
+from albert_np.training.world import RELATIONS
+from benchmarks import table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    """The README's blocks of code in one language."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return [code for each, code in found if each == language]
+
+
+def test_its_python_runs():
+    (code,) = blocks("python")
+    with pytest.warns(UserWarning, match="the model has no use for .*sop_classifier"):
+        exec(compile(code, "README.md", "exec"), {})
+
+
+def test_its_first_command_prints_what_it_shows(capsys):
+    (text,) = re.findall(r'fill-mask "(.*)"', blocks("sh")[0])
+    assert main(["fill-mask", text]) == 0
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    (shown,) = (block for block in blocks("") if block.startswith("word "))
+    assert shown.splitlines() == printed
+
+
+@pytest.mark.parametrize("kind", ["model", "memory"])
+def test_its_tables_are_those_of_the_latest_results(kind):
+    latest = max((ROOT / "benchmarks/results").glob(f"*-cpu-{kind}.json"))
+    assert table.markdown(json.loads(latest.read_text(encoding="utf-8"))) in README
+
+
+def test_it_says_what_the_model_that_ships_knows():
+    says = " ".join(README.split())
+    facts = sum(len(relation.facts) for relation in RELATIONS.values())
+    assert f"{facts} plain facts over {len(RELATIONS)} relations" in says
+    tiny = AlbertForPreTraining.from_pretrained("tiny"), AlbertTokenizer.from_pretrained("tiny")
+    assert f"it fills in {held_out_accuracy(*tiny):.1%};" in says
+    assert f"it tells the order of {sentence_order_accuracy(*tiny):.1%}." in says
