@@ -8,8 +8,10 @@ from albert_np.functions.embedding import embedding_backward, embedding_forward
 from albert_np.functions.fused import (
     bias_dropout_residual_layer_norm_backward,
     bias_dropout_residual_layer_norm_forward,
+    bias_dropout_residual_layer_norm_output,
     bias_gelu_new_backward,
     bias_gelu_new_forward,
+    bias_gelu_new_output,
     linear_cross_entropy_backward,
     linear_cross_entropy_forward,
 )
@@ -37,8 +39,10 @@ class Backend:
     attention_backward: Callable = attention_backward
     bias_gelu_new_forward: Callable = bias_gelu_new_forward
     bias_gelu_new_backward: Callable = bias_gelu_new_backward
+    bias_gelu_new_output: Callable = bias_gelu_new_output
     bias_dropout_residual_layer_norm_forward: Callable = bias_dropout_residual_layer_norm_forward
     bias_dropout_residual_layer_norm_backward: Callable = bias_dropout_residual_layer_norm_backward
+    bias_dropout_residual_layer_norm_output: Callable = bias_dropout_residual_layer_norm_output
     linear_cross_entropy_forward: Callable = linear_cross_entropy_forward
     linear_cross_entropy_backward: Callable = linear_cross_entropy_backward
 
