@@ -53,7 +53,7 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
     dtype : {"float32", "float64"}, optional
         Of parameters, activations and gradients.
     backend : str or Backend, optional
-        "numpy", the reference.
+        "numpy", the reference; or "numba", fused kernels for the CPU.
     **structure
         What else the class says it is made with.
 

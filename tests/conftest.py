@@ -27,6 +27,18 @@ def shared_data():
     return SHARED_DATA
 
 
+@pytest.fixture(scope="module", params=["numpy", "numba"])
+def each_backend(request):
+    """Run a module's tests with random models of one back end after the other."""
+    import models_support
+
+    if request.param == "numba":
+        pytest.importorskip("numba", reason="the extra `numba` is not installed")
+    models_support.TESTED["backend"] = request.param
+    yield request.param
+    models_support.TESTED["backend"] = "numpy"
+
+
 @pytest.fixture
 def run(capsys):
     """Run the command in this process: its exit status, standard output and standard error."""

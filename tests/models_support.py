@@ -16,6 +16,7 @@ from albert_np import (
 from albert_np.config import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from albert_np.encoder import layer_schedule
 
+TESTED = {"backend": "numpy"}  # which the fixture `each_backend` changes
 LABEL_MAPS = ("id2label", "label2id")
 WITH_A_LOSS = (
     AlbertForMaskedLM,
@@ -70,8 +71,11 @@ def suited_to(model_class, config):
 
 
 def random_model(model_class, config, seed=0, dtype="float64", **settings):
-    """A model none of whose parameters is 0 or 1, so that none can be left out unnoticed."""
-    model = model_class(config, seed=seed, dtype=dtype, **settings)
+    """A model none of whose parameters is 0 or 1, so that none can be left out unnoticed.
+
+    It runs on the back end that is being tested, where the fixture `each_backend` is used.
+    """
+    model = model_class(config, seed=seed, dtype=dtype, backend=TESTED["backend"], **settings)
     generator = np.random.default_rng(seed + 1)
     for name, array in model.parameters.items():
         if array.ndim == 1:

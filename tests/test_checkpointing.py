@@ -13,6 +13,8 @@ from albert_np import AlbertConfig, AlbertForMaskedLM
 from albert_np.backend import NUMPY
 from albert_np.functions.linear import linear_forward
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 SEEDS = st.integers(0, 2**32 - 1)
 EVERY = st.integers(1, 5)
 

@@ -22,6 +22,8 @@ from models_support import (
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 STEP = 1e-30
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -35,6 +35,8 @@ from albert_np.encoder import (
 )
 from albert_np.functions.activations import gelu_backward, gelu_forward
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 SEEDS = st.integers(0, 2**32 - 1)
 ATTENTION = "encoder.albert_layer_groups.0.albert_layers.0.attention"
 

@@ -20,6 +20,8 @@ from albert_np import (
 from albert_np.backend import NUMPY
 from albert_np.functions.linear import linear_forward
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 SEEDS = st.integers(0, 2**32 - 1)
 PADDING_APART = [c for c in CLASSES if c is not AlbertForQuestionAnswering]
 POOLED = (AlbertForSequenceClassification, AlbertForMultipleChoice)
