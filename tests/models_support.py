@@ -178,7 +178,8 @@ def unshared(model):
             for i in range(inner)
         },
     }
-    copy = type(model)(AlbertConfig(**(config.to_dict() | settings)), dtype=model.dtype)
+    unshared_config = AlbertConfig(**(config.to_dict() | settings))
+    copy = type(model)(unshared_config, dtype=model.dtype, backend=model.backend)
 
     def shared_name(name):
         prefix, found, rest = name.partition("albert_layer_groups.")
