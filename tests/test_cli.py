@@ -17,7 +17,17 @@ from albert_np.pipelines import fill_mask
 
 ONE = "The capital of [MASK] is Paris."
 TWO = "A [MASK] is red, and so is a [MASK]."
-COMMANDS = ("fill-mask", "embed", "classify", "tag", "answer", "info", "trace", "pretrain")
+COMMANDS = (
+    "fill-mask",
+    "embed",
+    "classify",
+    "tag",
+    "answer",
+    "info",
+    "trace",
+    "pretrain",
+    "warm-up",
+)
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +285,7 @@ WRONG = [
     (
         (),
         "no command is given; the commands are fill-mask, embed, classify, tag, answer, info, "
-        "trace, pretrain",
+        "trace, pretrain, warm-up",
     ),
     (("fil-mask", "x"), "there is no command 'fil-mask'; did you mean fill-mask?"),
     (("xyz",), "there is no command 'xyz'; the commands are"),
