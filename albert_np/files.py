@@ -32,6 +32,9 @@ def replacing(path):
         yield temporary
         flush(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk's error names no file
+        raise
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()

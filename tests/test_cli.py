@@ -179,6 +179,17 @@ def test_info_counts_what_a_checkpoint_holds(run, directory):
     assert len(groups) == 6
 
 
+def test_info_leaves_pruned_heads_out_of_unshared_layers_too(run, tmp_path):
+    model = AlbertForPreTraining.from_pretrained("tiny")
+    model.prune_heads({0: [1, 2]})
+    model.save_pretrained(tmp_path)
+    _, out, _ = run("info", "--model", str(tmp_path), "--json")
+    info = json.loads(out)
+    layer = sum(module["parameters"] for module in info["modules"] if "group" in module["module"])
+    assert model.config.num_hidden_layers == 2
+    assert info["unshared_total"]["parameters"] == info["total"]["parameters"] + layer
+
+
 def test_info_of_a_model_without_an_order_head(run, directory, tmp_path):
     config = AlbertConfig.from_pretrained(directory)
     AlbertForMaskedLM(config).save_pretrained(tmp_path)
@@ -403,7 +414,7 @@ def test_a_full_disk_is_an_error(arguments):
     with open("/dev/full", "w") as full:
         process = start("info", "--config", "albert-base-v2", *arguments, stdout=full)
         _, err = process.communicate()
-    assert_one_error((process.returncode, "", err), "No space left on device")
+    assert_one_error((process.returncode, "", err), "standard output: No space left on device")
 
 
 def test_closed_standard_output_is_an_error(run, monkeypatch, capsys):
