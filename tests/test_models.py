@@ -266,6 +266,12 @@ def test_schedule_shares_layers_among_groups_in_order():
     assert layer_schedule(small_config()) == (((0, 0),),) * 3
 
 
+def test_layers_that_groups_do_not_divide_fall_as_hugging_face_rounds():
+    """9 / (18 / 14) is 7 but for rounding, which makes it 6.999…"""
+    schedule = layer_schedule(small_config(num_hidden_layers=18, num_hidden_groups=14))
+    assert schedule[8:11] == (((6, 0),), ((6, 0),), ((7, 0),))
+
+
 def test_initial_parameters_are_hugging_faces():
     """Normal weights; zero biases and padding row; layer norms of weight one."""
     model = AlbertForPreTraining(small_config(hidden_size=48, pad_token_id=3), seed=7)
