@@ -53,6 +53,14 @@ def test_plain_words_are_cut_as_by_the_slow_class(tokenizer, slow, first, second
     )
 
 
+def test_special_tokens_may_be_split(vocabulary, tokenizer):
+    split = AlbertTokenizerFast(vocabulary, split_special_tokens=True)
+    mask = tokenizer.mask_token_id
+    assert mask in tokenizer("the [MASK]").input_ids
+    assert mask not in split("the [MASK]").input_ids
+    assert split("the").input_ids[0] == 2
+
+
 def test_where_the_two_classes_differ(vocabulary, tokenizer, slow):
     # a symbol of the vocabulary's own is cut out before its space is seen
     assert slow.tokenize("9, a") == ["▁", "9", ",", "▁a"]

@@ -400,6 +400,14 @@ def test_decoding_added_tokens(fresh):
     assert fresh.decode(ids, skip_special_tokens=True) == "the <e1> <e2> sky"
 
 
+def test_decoding_a_lone_space_after_an_added_token(tmp_path):
+    tokenizer = AlbertTokenizer(piece_model(tmp_path / "piece"))
+    tokenizer.add_tokens("<e1>")
+    space, added = tokenizer.convert_tokens_to_ids(["▁", "<e1>"])
+    assert tokenizer.decode([added, space]) == "<e1> "
+    assert tokenizer.decode([added, space, added]) == "<e1> <e1>"
+
+
 def test_special_tokens_may_be_split(vocabulary):
     split = AlbertTokenizer(vocabulary, split_special_tokens=True)
     assert MASK not in split.tokenize("the [MASK]")
