@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from inspect import signature
 
 import pytest
 from cli_support import assert_one_error
@@ -14,6 +15,8 @@ from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, Alb
 from albert_np.checkpoint import TINY_DIRECTORY
 from albert_np.cli.output import new_table, print_tables
 from albert_np.pipelines import fill_mask
+from albert_np.training.text import pretrain_text
+from albert_np.training.tiny import pretrain_tiny
 
 ONE = "The capital of [MASK] is Paris."
 TWO = "A [MASK] is red, and so is a [MASK]."
@@ -390,6 +393,14 @@ def test_interrupted(run, monkeypatch):
 
     monkeypatch.setattr(cli.fill_mask, "texts_of", interrupt)
     assert run("fill-mask", ONE) == (130, "", "\nalbert-np: interrupted\n")
+
+
+def test_pretrain_says_its_defaults(run):
+    _, out, _ = run("pretrain", "--help")
+    text, tiny = (signature(recipe).parameters for recipe in (pretrain_text, pretrain_tiny))
+    for name in ("steps", "batch_size", "learning_rate"):
+        said = f"(default: {text[name].default}; {tiny[name].default} with --tiny)"
+        assert said in " ".join(out.split())
 
 
 @pytest.mark.parametrize(
