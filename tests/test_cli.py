@@ -39,15 +39,15 @@ def terminal_input(monkeypatch):
 MAIN = "import sys; from albert_np.cli import main; sys.exit(main())"
 
 
-def start(*arguments, code=MAIN, stdout=subprocess.PIPE):
+def start(*arguments, code=MAIN, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
     """Start the command in a process of its own, its output buffered as it is by default."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": ""},
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "", "TERM": "xterm"},
     )
 
 
@@ -393,6 +393,19 @@ def test_interrupted(run, monkeypatch):
 
     monkeypatch.setattr(cli.fill_mask, "texts_of", interrupt)
     assert run("fill-mask", ONE) == (130, "", "\nalbert-np: interrupted\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo-terminals")
+def test_progress_is_shown_on_a_terminal_alone(directory):
+    terminal, end = os.openpty()
+    process = start("fill-mask", ONE, "--model", directory, stderr=end)
+    out, _ = process.communicate()
+    os.close(end)
+    shown = os.read(terminal, 2**16).decode()
+    os.close(terminal)
+    assert process.returncode == 0
+    assert "filling in" in shown and "100%" in shown
+    assert "filling in" not in out
 
 
 def test_pretrain_says_its_defaults(run):

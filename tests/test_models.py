@@ -259,6 +259,16 @@ def test_a_batch_may_be_refilled_before_the_pullback():
         np.testing.assert_array_equal(gradient, before[name])
 
 
+def test_a_sequence_whose_positions_are_given_may_have_more_tokens_than_there_are_positions():
+    model = random_model(AlbertModel, small_config())
+    ids = np.arange(2 * model.config.max_position_embeddings)[None]
+    forth, back = (
+        model(x, position_ids=np.zeros_like(x)).last_hidden_state for x in (ids, ids[:, ::-1])
+    )
+    # Rounding, of sums in another order through a few layers of layer norms.
+    np.testing.assert_allclose(forth, back[:, ::-1], rtol=0, atol=1e-11 * np.abs(back).max())
+
+
 def test_schedule_shares_layers_among_groups_in_order():
     config = small_config(num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2)
     first, second = ((0, 0), (0, 1)), ((1, 0), (1, 1))
