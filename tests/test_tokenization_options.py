@@ -291,6 +291,12 @@ def test_added_tokens_get_the_next_ids(fresh):
     assert fresh.tokenize("Fox") == ["▁fox"]
 
 
+def test_an_added_special_token_without_a_name_is_one_of_the_special_tokens(fresh):
+    fresh.add_tokens(["<q>"], special_tokens=True)
+    assert fresh.additional_special_tokens == ["<q>"]
+    assert fresh.decode(fresh.encode("the<q>sky"), skip_special_tokens=True) == "the sky"
+
+
 def test_an_added_token_is_lowered_like_the_text(fresh, vocabulary):
     fresh.add_tokens(["New"])
     assert "new" in fresh.get_vocab() and "New" not in fresh.get_vocab()
