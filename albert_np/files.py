@@ -33,7 +33,8 @@ def replacing(path):
         flush(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk's error names no file
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)  # the system's errors of writing name no file
         raise
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):
