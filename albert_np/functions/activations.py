@@ -53,6 +53,21 @@ def gelu_new_forward(x):
     return np.divide(x, y, out=y), x
 
 
+def gelu_new_output(cache):
+    """What `gelu_new_forward` returned, computed again from its cache, bit for bit.
+
+    Parameters
+    ----------
+    cache : array, shape (...)
+        x.
+
+    Returns
+    -------
+    y : array, shape (...)
+    """
+    return gelu_new_forward(cache)[0]
+
+
 def gelu_new_backward(dy, cache):
     """Backward pass of `gelu_new_forward`.
 
@@ -105,6 +120,21 @@ def gelu_forward(x):
     return x * ndtr(x), x
 
 
+def gelu_output(cache):
+    """What `gelu_forward` returned, computed again from its cache, bit for bit.
+
+    Parameters
+    ----------
+    cache : array, shape (...)
+        x.
+
+    Returns
+    -------
+    y : array, shape (...)
+    """
+    return gelu_forward(cache)[0]
+
+
 def gelu_backward(dy, cache):
     """Backward pass of `gelu_forward`.
 
@@ -145,6 +175,21 @@ def relu_forward(x):
     return y, y
 
 
+def relu_output(cache):
+    """What `relu_forward` returned, computed again from its cache, bit for bit.
+
+    Parameters
+    ----------
+    cache : array, shape (...)
+        y.
+
+    Returns
+    -------
+    y : array, shape (...)
+    """
+    return cache
+
+
 def relu_backward(dy, cache):
     """Backward pass of `relu_forward`, with derivative 0 at 0.
 
@@ -179,6 +224,21 @@ def silu_forward(x):
         x.
     """
     return x * _sigmoid(x), x
+
+
+def silu_output(cache):
+    """What `silu_forward` returned, computed again from its cache, bit for bit.
+
+    Parameters
+    ----------
+    cache : array, shape (...)
+        x.
+
+    Returns
+    -------
+    y : array, shape (...)
+    """
+    return silu_forward(cache)[0]
 
 
 def silu_backward(dy, cache):
@@ -240,7 +300,8 @@ def tanh_backward(dy, cache):
 
 
 class GivenCache(NamedTuple):
-    backward: object
+    pair: object
+    x: object
     cache: object
 
 
@@ -260,9 +321,24 @@ def given_forward(x, pair):
     y : array, shape (...)
     cache : GivenCache
     """
-    forward, backward = pair
+    forward, _ = pair
     y, cache = forward(x)
-    return y, GivenCache(backward, cache)
+    return y, GivenCache(pair, x, cache)
+
+
+def given_output(cache):
+    """What `given_forward` returned, computed again: its activation is run again on x.
+
+    Parameters
+    ----------
+    cache : GivenCache
+
+    Returns
+    -------
+    y : array, shape (...)
+    """
+    forward, _ = cache.pair
+    return forward(cache.x)[0]
 
 
 def given_backward(dy, cache):
@@ -279,8 +355,16 @@ def given_backward(dy, cache):
     -------
     dx : array, shape (...)
     """
-    return cache.backward(dy, cache.cache)
+    _, backward = cache.pair
+    return backward(dy, cache.cache)
 
+
+OUTPUTS = {
+    "gelu_new": gelu_new_output,
+    "gelu": gelu_output,
+    "relu": relu_output,
+    "silu": silu_output,
+}
 
 ACTIVATIONS = {
     "gelu_new": (gelu_new_forward, gelu_new_backward),
