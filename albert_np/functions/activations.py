@@ -1,7 +1,8 @@
 """Activations, element by element: gelu_new, gelu, relu, silu, and the pooler's tanh.
 
-Each `cache` is what the derivative is a function of: x, or y where y says it more simply. Arrays
-have one axis or more.
+Each `cache` is what the derivative is a function of: x, or y where y says it more simply. Of those
+in `ACTIVATIONS`, `forward(cache)` gives y again, so that nobody need keep y. Arrays have one axis
+or more.
 """
 
 import math
@@ -51,21 +52,6 @@ def gelu_new_forward(x):
         y = np.exp(minus_2u, out=minus_2u)
     y += 1
     return np.divide(x, y, out=y), x
-
-
-def gelu_new_output(cache):
-    """What `gelu_new_forward` returned, computed again from its cache, bit for bit.
-
-    Parameters
-    ----------
-    cache : array, shape (...)
-        x.
-
-    Returns
-    -------
-    y : array, shape (...)
-    """
-    return gelu_new_forward(cache)[0]
 
 
 def gelu_new_backward(dy, cache):
@@ -120,21 +106,6 @@ def gelu_forward(x):
     return x * ndtr(x), x
 
 
-def gelu_output(cache):
-    """What `gelu_forward` returned, computed again from its cache, bit for bit.
-
-    Parameters
-    ----------
-    cache : array, shape (...)
-        x.
-
-    Returns
-    -------
-    y : array, shape (...)
-    """
-    return gelu_forward(cache)[0]
-
-
 def gelu_backward(dy, cache):
     """Backward pass of `gelu_forward`.
 
@@ -175,21 +146,6 @@ def relu_forward(x):
     return y, y
 
 
-def relu_output(cache):
-    """What `relu_forward` returned, computed again from its cache, bit for bit.
-
-    Parameters
-    ----------
-    cache : array, shape (...)
-        y.
-
-    Returns
-    -------
-    y : array, shape (...)
-    """
-    return cache
-
-
 def relu_backward(dy, cache):
     """Backward pass of `relu_forward`, with derivative 0 at 0.
 
@@ -224,21 +180,6 @@ def silu_forward(x):
         x.
     """
     return x * _sigmoid(x), x
-
-
-def silu_output(cache):
-    """What `silu_forward` returned, computed again from its cache, bit for bit.
-
-    Parameters
-    ----------
-    cache : array, shape (...)
-        x.
-
-    Returns
-    -------
-    y : array, shape (...)
-    """
-    return silu_forward(cache)[0]
 
 
 def silu_backward(dy, cache):
@@ -300,9 +241,9 @@ def tanh_backward(dy, cache):
 
 
 class GivenCache(NamedTuple):
-    pair: object
-    x: object
+    backward: object
     cache: object
+    y: object  # kept, since nobody knows what a given function could tell it from
 
 
 def given_forward(x, pair):
@@ -321,24 +262,9 @@ def given_forward(x, pair):
     y : array, shape (...)
     cache : GivenCache
     """
-    forward, _ = pair
+    forward, backward = pair
     y, cache = forward(x)
-    return y, GivenCache(pair, x, cache)
-
-
-def given_output(cache):
-    """What `given_forward` returned, computed again: its activation is run again on x.
-
-    Parameters
-    ----------
-    cache : GivenCache
-
-    Returns
-    -------
-    y : array, shape (...)
-    """
-    forward, _ = cache.pair
-    return forward(cache.x)[0]
+    return y, GivenCache(backward, cache, y)
 
 
 def given_backward(dy, cache):
@@ -355,16 +281,8 @@ def given_backward(dy, cache):
     -------
     dx : array, shape (...)
     """
-    _, backward = cache.pair
-    return backward(dy, cache.cache)
+    return cache.backward(dy, cache.cache)
 
-
-OUTPUTS = {
-    "gelu_new": gelu_new_output,
-    "gelu": gelu_output,
-    "relu": relu_output,
-    "silu": silu_output,
-}
 
 ACTIVATIONS = {
     "gelu_new": (gelu_new_forward, gelu_new_backward),

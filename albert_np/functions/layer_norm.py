@@ -42,7 +42,7 @@ def layer_norm_forward(x, weight, bias, eps):
 
 
 def layer_norm_output(cache):
-    """What `layer_norm_forward` returned, computed again from its cache, bit for bit.
+    """What `layer_norm_forward` gave, from its cache: bit for bit the same.
 
         y = x̂ ∘ w + b
 
