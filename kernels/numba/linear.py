@@ -13,8 +13,10 @@ from albert_np.kernels.numba.tile import (
     multiply_1,
     multiply_2,
     multiply_3,
-    transpose_block,
+    transpose_block, prefetch, PFY,
 )
+import os
+CAP=int(os.environ.get('CAP','8'))
 
 STRIP = 2 * BLOCK  # rows that are multiplied before they are stored: a cache line of float32
 PANELS_BYTES = 2**20  # of B, packed: half of a level 2 cache
@@ -114,19 +116,29 @@ def store_transposed(sums, row, rows, y, begin, end):
 def block_width(steps, itemsize):
     """Columns of the panels that are multiplied together: a whole number of panels."""
     panel = TILE_VECTORS * VECTOR_BYTES
-    return panel // itemsize * max(1, min(8, PANELS_BYTES // (panel * steps)))
+    return panel // itemsize * max(1, min(CAP, PANELS_BYTES // (panel * steps)))
+
+
+@kernel
+def aligned(size, like):
+    room = np.empty(size + 64 // like.itemsize, like.dtype)
+    skip = (-room.ctypes.data % 64) // like.itemsize
+    return room[skip : skip + size]
 
 
 @kernel
 def forward_block(x, weight, bias, y, t0, t1, n0, n1):
     steps = x.shape[1]
     width = block_width(steps, x.itemsize)
-    panels = np.empty(width * steps, x.dtype)
-    sums = np.empty((STRIP, width), x.dtype)
+    panels = aligned(width * steps, x)
+    sums = aligned(STRIP * width, x).reshape(STRIP, width)
     for begin in range(t0, t1, width):
         end = min(begin + width, t1)
         vectors = pack_transposed(x, begin, end, panels)
         for n in range(n0, n1, STRIP):
+            if PFY:
+                for t in range(begin, end):
+                    prefetch(y, t, n)
             multiply_strip(weight, n, 0, n1 - 1, bias, panels, steps, vectors, sums)
             store_transposed(sums, n, min(STRIP, n1 - n), y, begin, end)
 
@@ -143,8 +155,8 @@ def forward(x, weight, bias, y, token_parts, output_parts):
 def backward_x_block(dy, weight, start, dx, k0, k1):
     steps = weight.shape[0]
     width = block_width(steps, dy.itemsize)
-    panels = np.empty(width * steps, dy.dtype)
-    sums = np.empty((STRIP, width), dy.dtype)
+    panels = aligned(width * steps, dy)
+    sums = aligned(STRIP * width, dy).reshape(STRIP, width)
     for begin in range(k0, k1, width):
         end = min(begin + width, k1)
         vectors = pack(weight, 0, steps, begin, end, panels)
@@ -167,9 +179,9 @@ def backward_weight_block(dy, x, start, dweight, n0, n1):
     """dweight[n0:n1] += dy[:, n0:n1]ᵀ x"""
     steps = min(DW_STEPS, x.shape[0])
     width = block_width(steps, dy.itemsize)
-    panels = np.empty(width * steps, dy.dtype)
-    sums = np.empty((STRIP, width), dy.dtype)
-    rows = np.empty((STRIP, steps), dy.dtype)
+    panels = aligned(width * steps, dy)
+    sums = aligned(STRIP * width, dy).reshape(STRIP, width)
+    rows = aligned(STRIP * steps, dy).reshape(STRIP, steps)
     rows_flat = rows.reshape(-1)
     for r0 in range(0, x.shape[0], steps):
         count = min(steps, x.shape[0] - r0)
@@ -206,7 +218,9 @@ def backward_weight(dy, x, start, dweight, dbias, parts):
 
 def linear_forward(x, weight, bias=None):
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    y = np.empty((rows.shape[0], weight.shape[0]), x.dtype)
+    buf = np.empty(rows.shape[0] * weight.shape[0] + 16, x.dtype)
+    o = -(buf.ctypes.data // x.itemsize) % 16
+    y = buf[o : o + rows.shape[0] * weight.shape[0]].reshape(rows.shape[0], weight.shape[0])
     start = np.zeros(weight.shape[0], x.dtype) if bias is None else bias
     threads = get_num_threads()
     token_parts = min(threads, max(1, rows.shape[0] // 100))
@@ -214,18 +228,24 @@ def linear_forward(x, weight, bias=None):
     return y.reshape(*x.shape[:-1], weight.shape[0]), LinearCache(x, weight, bias is not None)
 
 
+def input_gradient(dy, weight):
+    dx = np.empty((dy.shape[0], weight.shape[1]), dy.dtype)
+    backward_x(dy, weight, np.zeros(dy.shape[0], dy.dtype), dx, get_num_threads())
+    return dx
+
+
+def add_weight_gradient(dy, x, dweight, dbias=None):
+    if dbias is None:
+        dbias = np.zeros(0, x.dtype)
+    backward_weight(dy, x, np.zeros(STRIP, x.dtype), dweight, dbias, get_num_threads())
+
+
 def linear_backward(dy, cache, into=None):
     x, weight, has_bias = cache
     x_rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     dy_rows = np.ascontiguousarray(dy).reshape(-1, dy.shape[-1])
-    threads = get_num_threads()
-    dx = np.empty(x_rows.shape, x.dtype)
-    backward_x(dy_rows, weight, np.zeros(dy_rows.shape[0], x.dtype), dx, threads)
     if into is None:
         into = np.zeros_like(weight), np.zeros(weight.shape[0], x.dtype) if has_bias else None
-    dweight, dbias = into
-    backward_weight(
-        dy_rows, x_rows, np.zeros(max(STRIP, 1), x.dtype), dweight,
-        dbias if has_bias else np.zeros(0, x.dtype), threads,
-    )
-    return dx.reshape(x.shape), dweight, dbias
+    dx = input_gradient(dy_rows, weight)
+    add_weight_gradient(dy_rows, x_rows, *into)
+    return dx.reshape(x.shape), *into

@@ -12,6 +12,24 @@ TILE_ROWS = 8 if HAS_AVX512 else 4  # with TILE_VECTORS, 24 sums in 32 registers
 TILE_VECTORS = 3
 BLOCK = 8  # rows and columns that `transpose_block` moves
 
+import os
+PFA=int(os.environ.get('PFA','0'));PFB=int(os.environ.get('PFB','0'));PFY=int(os.environ.get('PFY','1'))
+
+def emit_prefetch(builder, address, write=0, locality=3):
+    i8p = ir.IntType(8).as_pointer()
+    i32 = ir.IntType(32)
+    fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32]), 'llvm.prefetch.p0')
+    builder.call(fn, [builder.bitcast(address, i8p), i32(write), i32(locality), i32(1)])
+
+@intrinsic
+def prefetch(typing, a, row, column):
+    def generate(context, builder, signature, arguments):
+        at=signature.args[0]
+        arr=context.make_array(at)(context,builder,arguments[0])
+        emit_prefetch(builder, cgutils.get_item_pointer(context,builder,at,arr,[arguments[1],arguments[2]],wraparound=False), 1 if PFY==1 else 0, 3 if PFY==1 else 2)
+        return context.get_dummy_value()
+    return types.void(a, types.intp, types.intp), generate
+
 INDEX = ir.IntType(64)
 LANE = ir.IntType(32)
 
@@ -85,6 +103,16 @@ def multiply_kernel(vectors):
 
             even = builder.and_(steps, INDEX(-2))
             with cgutils.for_range_slice(builder, INDEX(0), even, INDEX(2)) as (r, _):
+                if PFA:
+                    q = builder.and_(builder.lshr(r, INDEX(1)), INDEX(7))
+                    at = signature.args[0]
+                    arr = context.make_array(at)(context, builder, arguments[0])
+                    rr = builder.add(builder.add(row, INDEX(8)), q)
+                    cc = builder.add(column, builder.and_(r, INDEX(-16)))
+                    emit_prefetch(builder, cgutils.get_item_pointer(context,builder,at,arr,[rr,cc],wraparound=False), 0, PFA)
+                if PFB:
+                    for l in range(2*vectors):
+                        emit_prefetch(builder, builder.gep(panel, [builder.add(builder.mul(r, INDEX(vectors*lanes)), INDEX(l*lanes+PFB*vectors*lanes))]))
                 step(r)
                 step(builder.add(r, INDEX(1)))
             with builder.if_then(builder.icmp_signed("<", even, steps)):
