@@ -26,13 +26,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, njit, prange
-
-from albert_np.functions.dropout import Dropout
-from albert_np.kernels.numba.compiling import OPTIONS, compiled, parallel
+from albert_np.kernels.numba.compiling import OPTIONS, kernel, parallel_kernel
 from albert_np.kernels.numba.exponential import exponential
 from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
 from albert_np.kernels.numba.products import TILE_ROWS, VECTOR_BYTES, add_product, set_product
+from numba import get_num_threads, njit, prange
+
+from albert_np.functions.dropout import Dropout
 
 # Queries, and keys, in a block. Of scores 64 KiB in float32; with the blocks of keys and values
 # all that a worker touches stays in the second-level cache.
@@ -89,7 +89,9 @@ def attention_forward(
         If the shapes do not fit each other.
     """
     tokens = check_shapes(query_key_value, num_attention_heads, attention_mask, packed)
-    rows = np.ascontiguousarray(query_key_value).reshape(math.prod(tokens), -1)
+    rows = plain(query_key_value, query_key_value.dtype).reshape(
+        math.prod(tokens), query_key_value.shape[-1]
+    )
     T, H = rows.shape[0], rows.shape[1] // 3
     masked = np.zeros(T, bool) if attention_mask is None else ~attention_mask.reshape(T)
     cache = AttentionCache(
@@ -123,8 +125,8 @@ def attention_backward(dcontext, cache):
         dv = (p ∘ k)ᵀ dc          dp = (dc vᵀ) ∘ k          ds = p ∘ (dp − Σ_j p_j dp_j)
         dq = ds k / √D            dk = dsᵀ q / √D
 
-    The key step: Σ_j p_ij dp_ij = Σ_j p_ij k_ij Σ_d dc_id v_jd = Σ_d dc_id c_id, so the sum over all
-    keys that softmax's gradient needs is known before the first block.
+    The key step: Σ_j p_ij dp_ij = Σ_j p_ij k_ij Σ_d dc_id v_jd = Σ_d dc_id c_id, so the sum over
+    all keys that softmax's gradient needs is known before the first block.
 
     Parameters
     ----------
@@ -139,7 +141,7 @@ def attention_backward(dcontext, cache):
     dtype = dquery_key_value.dtype
     attend_backward(
         dquery_key_value,
-        np.ascontiguousarray(dcontext, dtype).reshape(cache.context.shape),
+        plain(dcontext, dtype).reshape(cache.context.shape),
         cache.context,
         cache.log_sum_exp,
         cache.query_key_value,
@@ -149,7 +151,7 @@ def attention_backward(dcontext, cache):
         draw_of(cache.dropout or Dropout(0.0, 0, 0), dtype),
         get_num_threads(),
     )
-    return dquery_key_value.reshape(*dcontext.shape[:-1], -1)
+    return dquery_key_value.reshape(*dcontext.shape[:-1], dquery_key_value.shape[1])
 
 
 def check_shapes(query_key_value, num_attention_heads, attention_mask, packed):
@@ -180,10 +182,16 @@ def check_shapes(query_key_value, num_attention_heads, attention_mask, packed):
     return tokens
 
 
+def plain(array, dtype):
+    """The array in C order and writeable, which kernels are compiled for; copied if need be."""
+    return np.require(array, dtype, ["C", "W"])
+
+
 def places_of(tokens, packed):
     """The `Places` of a packed batch, or of a padded one: its sequences are all of length S."""
     if packed is not None:
-        return Places(packed.offsets, packed.columns, packed.sequences)
+        places = packed.offsets, packed.columns, packed.sequences
+        return Places(*(plain(array, np.int64) for array in places))
     B, S = tokens
     return Places(
         offsets=np.arange(B + 1) * S,
@@ -193,14 +201,14 @@ def places_of(tokens, packed):
 
 
 def query_blocks(offsets):
-    """Cut every sequence into blocks of queries: (N, 2), the sequence and the first of its queries."""
+    """Cut sequences into blocks of queries: (N, 2), the sequence and its block's first query."""
     counts = -(-np.diff(offsets) // BLOCK)
     sequence = np.repeat(np.arange(len(counts)), counts)
     before = np.repeat(np.cumsum(counts) - counts, counts)
     return np.stack([sequence, (np.arange(len(sequence)) - before) * BLOCK], axis=1)
 
 
-@parallel
+@parallel_kernel
 def attend(context, log_sum_exp, query_key_value, masked, places, blocks, drops, draw, workers):
     """Forward pass: each worker takes every so many-th block of queries of a head."""
     for worker in prange(workers):
@@ -218,7 +226,7 @@ def attend(context, log_sum_exp, query_key_value, masked, places, blocks, drops,
         )
 
 
-@parallel
+@parallel_kernel
 def attend_backward(
     dquery_key_value,
     dcontext,
@@ -252,7 +260,7 @@ def attend_backward(
         )
 
 
-@compiled
+@kernel
 def attend_blocks(
     context, log_sum_exp, query_key_value, masked, places, blocks, drops, draw, worker, workers
 ):
@@ -304,7 +312,7 @@ def attend_blocks(
             log_sum_exp[head, query + i] = maximum[i] + math.log(total[i])
 
 
-@compiled
+@kernel
 def attend_backward_heads(
     dquery_key_value,
     dcontext,
@@ -381,7 +389,7 @@ def attend_backward_heads(
         store(dquery_key_value, start, 2 * H + column, dvalues, end - start, D, one)
 
 
-@compiled
+@kernel
 def scratch(rows, columns, like):
     """Zeros for a block, of the dtype of `like`, with room for whole tiles.
 
@@ -396,7 +404,7 @@ def scratch(rows, columns, like):
     return buffer[skipped : skipped + rows * columns].reshape(rows, columns)
 
 
-@compiled
+@kernel
 def longest_of(offsets):
     """The length of the longest sequence."""
     longest = 0
@@ -405,39 +413,42 @@ def longest_of(offsets):
     return longest
 
 
-@compiled
+@kernel
 def all_true(flags, start, end):
+    count = 0
     for j in range(start, end):
-        if not flags[j]:
-            return False
-    return True
+        count += flags[j]
+    return count == end - start
 
 
-@compiled
+@kernel
 def load(block, array, first_row, rows, first_column, columns):
     """block[i, d] = array[first_row + i, first_column + d]"""
     for i in range(rows):
+        row = array[first_row + i, first_column : first_column + columns]
         for d in range(columns):
-            block[i, d] = array[first_row + i, first_column + d]
+            block[i, d] = row[d]
 
 
-@compiled
+@kernel
 def load_transposed(block, array, first_row, rows, first_column, columns, scale):
     """block[d, i] = scale · array[first_row + i, first_column + d]"""
     for i in range(rows):
+        row = array[first_row + i, first_column : first_column + columns]
         for d in range(columns):
-            block[d, i] = scale * array[first_row + i, first_column + d]
+            block[d, i] = scale * row[d]
 
 
-@compiled
+@kernel
 def store(array, first_row, first_column, block, rows, columns, scale):
     """array[first_row + i, first_column + d] = scale · block[i, d]"""
     for i in range(rows):
+        row = array[first_row + i, first_column : first_column + columns]
         for d in range(columns):
-            array[first_row + i, first_column + d] = scale * block[i, d]
+            row[d] = scale * block[i, d]
 
 
-@compiled
+@kernel
 def begin(maximum, total, sums, rows, columns):
     """Before the first block of keys. The lowest number, not −∞: −∞ less itself is no number."""
     maximum[:rows] = np.finfo(maximum.dtype).min
@@ -446,7 +457,7 @@ def begin(maximum, total, sums, rows, columns):
         sums[i, :columns] = 0
 
 
-@compiled
+@kernel
 def mask(scores, masked, first_key, keys, rows):
     """Masked keys' scores become −∞, their probability so 0."""
     for j in range(keys):
@@ -454,7 +465,7 @@ def mask(scores, masked, first_key, keys, rows):
             scores[j, :rows] = -np.inf
 
 
-@compiled
+@kernel
 def raise_maximum(maximum, shrinkage, scores, keys, rows):
     """m' = max(m, max_j s_j), and exp(m − m')."""
     shrinkage[:rows] = maximum[:rows]
@@ -465,7 +476,7 @@ def raise_maximum(maximum, shrinkage, scores, keys, rows):
         shrinkage[i] = exponential(shrinkage[i] - maximum[i])
 
 
-@compiled
+@kernel
 def shrink(total, sums, shrinkage, rows, columns):
     """l ← l · exp(m − m') and c ← c · exp(m − m')"""
     for i in range(rows):
@@ -474,7 +485,7 @@ def shrink(total, sums, shrinkage, rows, columns):
             sums[i, d] *= shrinkage[i]
 
 
-@compiled
+@kernel
 def exponentiate(scores, total, maximum, keys, rows):
     """s_j ← exp(s_j − m) and l ← l + Σ_j s_j"""
     for j in range(keys):
@@ -483,16 +494,17 @@ def exponentiate(scores, total, maximum, keys, rows):
             total[i] += scores[j, i]
 
 
-@compiled
+@kernel
 def store_context(context, first_row, first_column, sums, total, rows, columns):
     """c / l"""
     for i in range(rows):
+        row = context[first_row + i, first_column : first_column + columns]
         inverse = 1 / total[i]
         for d in range(columns):
-            context[first_row + i, first_column + d] = sums[i, d] * inverse
+            row[d] = sums[i, d] * inverse
 
 
-@compiled
+@kernel
 def draw_factors(factors, words, places, first_query, rows, first_key, keys, head, draw):
     """Dropout's factor of each pair, 1 / (1 − p) or 0.
 
@@ -520,7 +532,7 @@ def draw_factors(factors, words, places, first_query, rows, first_key, keys, hea
             factors[j, i] = draw.scale if word[i] >= draw.threshold else 0
 
 
-@compiled
+@kernel
 def multiply(block, factors, keys, rows):
     """b ← b ∘ f"""
     for j in range(keys):
@@ -532,13 +544,15 @@ def multiply(block, factors, keys, rows):
 def sum_products(along, dcontext, context, first_row, rows, first_column, columns):
     """Σ_d dc_d c_d. Reassociation lets the compiler sum in several lanes."""
     for i in range(rows):
+        drow = dcontext[first_row + i, first_column : first_column + columns]
+        row = context[first_row + i, first_column : first_column + columns]
         total = along.dtype.type(0)
-        for d in range(first_column, first_column + columns):
-            total += dcontext[first_row + i, d] * context[first_row + i, d]
+        for d in range(columns):
+            total += drow[d] * row[d]
         along[i] = total
 
 
-@compiled
+@kernel
 def differentiate(scores, dprobabilities, log_sum_exp, along, keys, rows):
     """p = exp(s − lse), in the place of s; ds = p ∘ (dp − Σ_j p_j dp_j), in the place of dp."""
     for j in range(keys):

@@ -15,7 +15,7 @@ Before that, x is clipped: below to where both factors are 0, which costs less t
 product of small numbers to 0, and above to where the result is ∞. What is not a number passes
 through. The error is below 1 unit in the last place, down to the smallest number there is.
 
-It is 23 vector instructions in float32, 30 in float64: computing is the limit, not memory.
+It is about 25 vector instructions in float32 and 30 in float64: computing is the limit, not memory.
 Contraction into fused multiply-adds is allowed, but no reordering: it would undo the rounding of n.
 """
 

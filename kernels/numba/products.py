@@ -13,13 +13,11 @@ down in LLVM's own language.
 """
 
 import llvmlite.binding
-import numpy as np
+from albert_np.kernels.numba.compiling import kernel
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-
-from albert_np.kernels.numba.compiling import compiled
 
 HAS_512_BITS = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
 VECTOR_BYTES = 64 if HAS_512_BITS else 32
@@ -134,7 +132,7 @@ set_narrow_tile, set_wide_tile = make_tile(1, adds=False), make_tile(2, adds=Fal
 add_narrow_tile, add_wide_tile = make_tile(1, adds=True), make_tile(2, adds=True)
 
 
-@compiled
+@kernel
 def set_product(out, left, right, rows, columns, steps):
     """out[i, j] = Σ_k left[i, k] · right[k, j]; see `add_product`."""
     lanes = VECTOR_BYTES // out.itemsize
@@ -146,7 +144,7 @@ def set_product(out, left, right, rows, columns, steps):
                 set_narrow_tile(out, left, right, i, j, steps)
 
 
-@compiled
+@kernel
 def add_product(out, left, right, rows, columns, steps):
     """out[i, j] += Σ_k left[i, k] · right[k, j], for i < rows, j < columns, k < steps.
 
