@@ -6,27 +6,17 @@ cache, at some 15 and 20 operations a number, so memory is the limit. With dropo
 rounds of some 12 instructions to every four numbers, and is as dear as the rest together.
 """
 
-from typing import NamedTuple
-
 import numpy as np
+from albert_np.kernels.numba.compiling import parallel_kernel
+from albert_np.kernels.numba.exponential import SCALAR, SUMS
+from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
+from albert_np.kernels.numba.rows import ROWS_PER_BLOCK, as_rows, count_blocks
 from numba import njit, prange
 
 from albert_np.functions.accumulate import accumulate
 from albert_np.functions.dropout import Dropout
 from albert_np.functions.fused import BiasDropoutResidualLayerNormCache
 from albert_np.functions.layer_norm import LayerNormCache
-from albert_np.kernels.numba.compiling import parallel_kernel
-from albert_np.kernels.numba.exponential import SCALAR, SUMS
-from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
-from albert_np.kernels.numba.rows import ROWS_PER_BLOCK, as_rows, count_blocks
-
-
-class Dropped(NamedTuple):
-    """A dropout, and where the tokens lie that it is applied to."""
-
-    dropout: object  # Dropout
-    sequences: object  # int64 (T,)
-    rows: object  # int64 (T,)
 
 
 def layer_norm_forward(x, weight, bias, eps):
@@ -93,20 +83,17 @@ def layer_norm_backward(dy, cache, into=None):
     return dx, *accumulate((dweight, dbias), into)
 
 
-def bias_dropout_residual_layer_norm_forward(
-    x, bias, residual, weight, shift, eps, dropout=None, packed=None
-):
+def bias_dropout_residual_layer_norm_forward(x, bias, residual, weight, shift, eps, dropout=None):
     """The end of both halves of a layer; see `albert_np.functions.fused`.
 
         y = layer_norm(residual + dropout(x + b); w, shift)
 
     Parameters
     ----------
-    x, residual : float32 or float64 array, shape (B, S, H), (B, H), or (T, H) of a packed batch
+    x, residual : float32 or float64 array, shape (..., H); with dropout (B, S, H), (B, H) or (T, H)
     bias, weight, shift : array, shape (H,)
     eps : float
     dropout : Dropout, optional
-    packed : PackedBatch, optional
 
     Returns
     -------
@@ -114,7 +101,6 @@ def bias_dropout_residual_layer_norm_forward(
     cache : BiasDropoutResidualLayerNormCache
     """
     rows = as_rows(x)
-    dropped = None if dropout is None else dropped_of(dropout, x.shape, packed)
     y, normalized, inverse_deviation = outputs_of_forward(rows)
     forward_of_layer_end(
         rows,
@@ -123,13 +109,13 @@ def bias_dropout_residual_layer_norm_forward(
         weight,
         shift,
         eps,
-        *arguments_of(dropped, x.dtype),
+        *arguments_of(dropout, x.shape, x.dtype),
         normalized,
         inverse_deviation,
         y,
     )
     norm_cache = cache_of(x.shape, normalized, inverse_deviation, weight, shift)
-    return y.reshape(x.shape), BiasDropoutResidualLayerNormCache(dropped, norm_cache)
+    return y.reshape(x.shape), BiasDropoutResidualLayerNormCache(dropout, norm_cache)
 
 
 def bias_dropout_residual_layer_norm_output(cache):
@@ -180,38 +166,41 @@ def cache_of(shape, normalized, inverse_deviation, weight, bias):
     return LayerNormCache(normalized.reshape(shape), inverse_deviation, weight, bias)
 
 
-def dropped_of(dropout, shape, packed):
-    """Say where in dropout's counter each token lies: in which sequence, and in which row of it."""
-    if packed is not None:
-        return Dropped(dropout, packed.sequences, packed.columns)
-    tokens = np.arange(np.prod(shape[:-1], dtype=int))
-    return Dropped(dropout, *np.divmod(tokens, shape[1] if len(shape) == 3 else 1))
+def arguments_of(dropout, shape, dtype):
+    """What kernels know of a dropout on an array of that shape.
+
+    Whether there is one; the draw; and of each token, the sequence and the row that it counts as.
+    """
+    if dropout is None:
+        nowhere = np.empty(0, np.int64)
+        return False, draw_of(Dropout(0.0, 0, 0), dtype), nowhere, nowhere
+    if dropout.packed is not None:
+        sequences, rows = dropout.packed.places
+    else:
+        tokens = np.arange(np.prod(shape[:-1], dtype=np.int64))
+        sequences, rows = np.divmod(tokens, shape[1] if len(shape) == 3 else 1)
+    return True, draw_of(dropout, dtype), sequences, rows
 
 
-def arguments_of(dropped, dtype):
-    """What kernels know of a dropout: whether there is one, the draw, the sequences, the rows."""
-    nowhere = np.empty(0, np.int64)
-    dropout, sequences, rows = dropped or Dropped(Dropout(0.0, 0, 0), nowhere, nowhere)
-    return dropped is not None, draw_of(dropout, dtype), sequences, rows
-
-
-def gradients(dy, cache, dropped=None):
+def gradients(dy, cache, dropout=None):
     """The gradient of what is normalized, the same after dropout, and three sums over rows."""
     normalized = as_rows(cache.normalized)
     dtotal = np.empty_like(normalized)
-    dx = dtotal if dropped is None else np.empty_like(normalized)
+    dx = dtotal if dropout is None else np.empty_like(normalized)
     partial_sums = np.zeros((count_blocks(len(dtotal)), 3, dtotal.shape[1]), dtotal.dtype)
     backward(
         as_rows(dy),
         normalized,
         as_rows(cache.inverse_deviation),
         cache.weight,
-        *arguments_of(dropped, dtotal.dtype),
+        *arguments_of(dropout, dy.shape, dtotal.dtype),
         dtotal,
         dx,
         partial_sums,
     )
-    return dtotal.reshape(dy.shape), dx.reshape(dy.shape), tuple(partial_sums.sum(axis=0))
+    dresidual = dtotal.reshape(dy.shape)
+    dx = dresidual if dropout is None else dx.reshape(dy.shape)
+    return dresidual, dx, tuple(partial_sums.sum(axis=0))
 
 
 @parallel_kernel

@@ -6,7 +6,6 @@ every run.
 """
 
 import numpy as np
-
 from albert_np.kernels.numba.compiling import kernel
 
 ROWS_PER_BLOCK = 32
