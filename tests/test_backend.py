@@ -71,15 +71,11 @@ def test_one_setting_rules_all_threads():
         assert numba().get_num_threads() == number
 
 
-def test_every_kernel_has_a_counterpart_in_the_reference():
+def test_there_is_a_kernel_for_everything_but_a_lookup():
     numba()
     backend = get_backend("numba")
-    replaced = {
-        field.name
-        for field in fields(Backend)
-        if getattr(backend, field.name) is not getattr(NUMPY, field.name)
-    }
-    assert replaced == {field.name for field in fields(Backend)}
+    same = {f.name for f in fields(Backend) if getattr(backend, f.name) is getattr(NUMPY, f.name)}
+    assert same == {"embedding_forward"}
 
 
 def small_model(**settings):
@@ -127,7 +123,7 @@ def test_the_first_compilation_is_reported(tmp_path, monkeypatch):
     numba()
     code = (
         "import numpy as np; from albert_np.backend import get_backend; b = get_backend('numba')\n"
-        "for _ in range(2): b.embedding_forward(np.arange(3), np.ones((5, 2), 'f'))"
+        "for _ in range(2): b.bias_gelu_new_forward(np.ones((2, 3), 'f'), np.ones(3, 'f'))"
     )
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     heard = [
