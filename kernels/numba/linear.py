@@ -13,6 +13,7 @@ from numba import get_num_threads, prange
 
 from albert_np.functions.linear import LinearCache
 
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 TOKENS_OF_A_PART = 100  # with fewer, threads share the outputs, and each packs all tokens
 
 
@@ -33,10 +34,13 @@ def for_kernel(name, array, like=None):
     TypeError
         If its dtype is neither float32 nor float64, or another one than that of `like`.
     """
-    expected = ("float32", "float64") if like is None else (like.dtype.name,)
-    if array.dtype.name not in expected:
-        raise TypeError(f"{name} has dtype {array.dtype}; expected {' or '.join(expected)}")
-    return np.require(array, requirements="CW")
+    expected = FLOATS if like is None else (like.dtype,)
+    if array.dtype not in expected:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; expected {' or '.join(map(str, expected))}"
+        )
+    fits = array.flags.c_contiguous and array.flags.writeable
+    return array if fits else np.array(array, order="C")
 
 
 def linear_forward(x, weight, bias=None):
