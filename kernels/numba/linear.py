@@ -5,6 +5,7 @@ from albert_np.kernels.numba.compiling import parallel_kernel
 from albert_np.kernels.numba.matrix_multiply import (
     STRIP,
     add_transposed_multiply,
+    aligned,
     multiply,
     multiply_transposed,
     share,
@@ -64,7 +65,7 @@ def linear_forward(x, weight, bias=None):
     outputs = weight.shape[0]
     rows = for_kernel("x", x).reshape(-1, x.shape[-1])
     start = np.zeros(outputs, x.dtype) if bias is None else for_kernel("bias", bias, x)
-    y = np.empty((len(rows), outputs), x.dtype)
+    y = aligned(len(rows) * outputs, rows).reshape(len(rows), outputs)
     threads = get_num_threads()
     token_parts = max(1, min(threads, len(rows) // TOKENS_OF_A_PART))
     output_parts = -(-threads // token_parts)
@@ -97,7 +98,7 @@ def linear_backward(dy, cache, into=None):
         into = np.zeros(weight.shape, x.dtype), np.zeros(len(weight), x.dtype)
     dweight, dbias = into[0], into[1] if has_bias else None
     threads = get_num_threads()
-    dx = np.empty(x_rows.shape, x.dtype)
+    dx = aligned(x_rows.size, x_rows).reshape(x_rows.shape)
     multiply(dy_rows, for_kernel("weight", weight, x), dx, threads)
     add_in_place(add_transposed_multiply, dweight, dy_rows, x_rows)
     if has_bias:

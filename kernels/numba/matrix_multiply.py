@@ -59,7 +59,7 @@ def columns_at_once(steps, itemsize):
 
 @kernel
 def aligned(size, like):
-    """An empty array that begins where a memory line does, so that no vector lies in two."""
+    """An empty array that begins where a memory line does, so that no vector lies in two lines."""
     room = np.empty(size + LINE_BYTES // like.itemsize, like.dtype)
     skip = (-room.ctypes.data % LINE_BYTES) // like.itemsize
     return room[skip : skip + size]
@@ -149,6 +149,9 @@ def multiply_transposed_part(x, weight, bias, y, t0, t1, n0, n1):
         end = min(begin + tokens, t1)
         vectors = pack_rows(x, begin, end, panels)
         for n in range(n0, n1, STRIP):
+            # Where the strip will go is in lines that are far apart: they come while it multiplies.
+            for t in range(begin, end):
+                prefetch(y, t, n)
             multiply_strip(weight, n, 0, n1 - 1, bias, panels, steps, vectors, sums)
             store_transposed(sums, min(STRIP, n1 - n), y, begin, end, n)
 
