@@ -14,7 +14,7 @@ from models_support import (
     suited_to,
 )
 
-from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertModel
+from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
 from albert_np.functions.softmax import softmax_forward
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -33,12 +33,13 @@ def small_config(**settings):
     )
 
 
-def traced(model_class, config, seed, drop=False):
+def traced(model_class, config, seed, drop=False, packed=False):
     """A random model, a batch, a gradient for each output, and the trace of all that."""
     generator = np.random.default_rng(seed)
     config = suited_to(model_class, config)
     model = random_model(model_class, config, seed)
     batch = random_batch(model_class, config, generator) | {"seed": seed if drop else None}
+    batch["packed"] = packed
     outputs = model(**batch)
     gradients = random_like(outputs, generator)
     if model_class.label_names:
@@ -47,9 +48,11 @@ def traced(model_class, config, seed, drop=False):
 
 
 @pytest.mark.parametrize("model_class", CLASSES)
-@given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans())
-def test_a_trace_has_the_outputs_and_gradients_of_the_model(model_class, config, seed, drop):
-    model, batch, gradients, trace = traced(model_class, config, seed, drop)
+@given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans(), packed=st.booleans())
+def test_a_trace_has_the_outputs_and_gradients_of_the_model(
+    model_class, config, seed, drop, packed
+):
+    model, batch, gradients, trace = traced(model_class, config, seed, drop, packed)
     outputs, pullback = model.vjp(**batch)
     for name in outputs.keys():  # noqa: SIM118 (iterating gives the values)
         np.testing.assert_array_equal(trace.outputs[name], outputs[name])
@@ -60,9 +63,9 @@ def test_a_trace_has_the_outputs_and_gradients_of_the_model(model_class, config,
 
 
 @pytest.mark.parametrize("model_class", CLASSES)
-@given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans())
-def test_every_operation_runs_again_alone(model_class, config, seed, drop):
-    *_, trace = traced(model_class, config, seed, drop)
+@given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans(), packed=st.booleans())
+def test_every_operation_runs_again_alone(model_class, config, seed, drop, packed):
+    *_, trace = traced(model_class, config, seed, drop, packed)
     names = [operation.name for operation in trace]
     assert len(set(names)) == len(names) == len(trace)
     for operation in trace:
@@ -139,6 +142,15 @@ def test_an_operation_takes_other_inputs():
         softmax.run(scores=0)
     with pytest.raises(KeyError, match="no operation is named 'softmax'"):
         trace["softmax"]
+
+
+def test_every_dropout_of_a_call_draws_a_mask_of_its_own():
+    rates = {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5}
+    model = random_model(AlbertForPreTraining, small_config(**rates))
+    trace = model.trace(input_ids=[[1, 2]], seed=1)
+    sites = [op.inputs["dropout"].site for op in trace if "dropout" in op.inputs]
+    assert len(sites) == 2 + 2 * model.config.num_hidden_layers
+    assert len(set(sites)) == len(sites)
 
 
 def test_dropout_stands_in_the_trace_where_it_is_applied():

@@ -10,12 +10,12 @@ import os
 import sys
 import warnings
 
-from albert_np.cli import answer, classify, embed, fill_mask, info, pretrain, tag, trace
+from albert_np.cli import answer, classify, embed, fill_mask, info, pretrain, tag, trace, warm_up
 from albert_np.cli.arguments import Parser
 from albert_np.cli.texts import with_places
 
 PROGRAM = "albert-np"
-COMMANDS = (fill_mask, embed, classify, tag, answer, info, trace, pretrain)
+COMMANDS = (fill_mask, embed, classify, tag, answer, info, trace, pretrain, warm_up)
 INTERRUPTED = 130  # as a shell reports a command that Ctrl-C ended
 
 
@@ -62,8 +62,9 @@ def _show_warning(message, *_where, **_more):
 
 def _one_line(error):
     text = str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror is not None:
+        # What is written to a file names it (`files.replacing`); what is printed names none.
+        text = f"{error.filename or 'standard output'}: {error.strerror}"
     return " ".join(text.split())
 
 
