@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-PACKAGES = ("numpy", "scipy", "torch", "transformers")
+PACKAGES = ("numpy", "scipy", "numba", "torch", "transformers", "onnxruntime")
 
 
 def cores():
