@@ -68,9 +68,9 @@ def limits(names, floor, limit, dtype):
     -------
     dict of str to float
         In float32 the NumPy reference, "numpy", must keep within `limit`, and the others within
-        NOISE_MULTIPLE of the noise floor; a single number may be nearer than rounding it once
-        lets anyone hope, so the floor is not below the unit roundoff. In float64 the reference rounds as they do: each of the
-        two may be off by `limit`.
+        NOISE_MULTIPLE of the noise floor, which is never below the unit roundoff: a single number
+        may be near by chance. In float64 the reference rounds as they do: each of the two may be
+        off by `limit`.
     """
     if dtype == "float64":
         return dict.fromkeys(names, 2 * limit)

@@ -2,7 +2,7 @@
 
 Shapes are those that a function meets in the model. The arguments have the names of the reference
 in `albert_np/functions`. Of elementwise steps the operations of the formulas are counted, an
-exponential, tanh or square root as one.
+exponential, tanh or square root as one, and an element that is looked up too.
 """
 
 from collections.abc import Callable
@@ -179,7 +179,7 @@ FUNCTIONS = {
         gradients=("weight",),
         parameters=("weight",),
         moved=lambda s: (2 * s.T * s.E, 3 * s.T * s.E),
-        elementwise=lambda s: (0, s.T * s.E),
+        elementwise=lambda s: (s.T * s.E, s.T * s.E),
     ),
     "layer_norm": Function(
         inputs=lambda s, normal: {

@@ -18,6 +18,7 @@ from benchmarks.scaling import SERIES, WORKS
 
 WIDTH, HEIGHT = 16, 7  # inches, of a roofline and its bars
 BAR, BARS_MARGIN = 0.16, 2  # inches
+FEWEST_BARS = 16  # of which a panel's height is at least
 LEVELS = 4  # neighbours' numbers stand at so many heights, lest they lie on each other
 LABELS = {
     "sequence_length": "sequence length (base, batch of 4)",
@@ -47,7 +48,7 @@ def draw(results, path):
         part.suptitle(name)
         roofline, bars = part.subplots(1, 2)
         draw_roofline(roofline, records)
-        draw_bars(bars, records)
+        draw_bars(bars, records, work_title if name.startswith("kernels") else batch_title)
     if scaling:
         draw_scaling(parts[-1], scaling)
     figure.savefig(path, format="png", dpi=100)
@@ -85,46 +86,50 @@ def bars_height(records):
 def draw_roofline(axes, records):
     """Operations a second over operations a byte.
 
-    A line for the roofs at the run's best rates, and over each work's points a dash for its own
-    roof, with its number.
+    The line is the roof at the run's best rates; a dash is the work's own, at its own shapes. Each
+    work has a number, as beside the bars.
     """
-    records = [(n, r) for n, r in enumerate(records, 1) if r["operations"]]  # a copy has no place
-    intensities = [record["operations"] / record["bytes"] for _, record in records]
-    products, copies = zip(*(rates(record) for _, record in records), strict=True)
+    intensities = [record["operations"] / record["bytes"] for record in records]
+    products, copies = zip(*map(rates, records), strict=True)
     best_product, best_copy = (max(rate.median for rate in each) for each in (products, copies))
     x = np.geomspace(min(intensities) / 2, max(intensities) * 2, 200)
     axes.plot(x, np.minimum(best_product, x * best_copy), color="black", linewidth=1)
-    colours = colours_of([record for _, record in records])
-    order = np.argsort(intensities)
-    for place, index in enumerate(order):
-        (number, record), intensity = records[index], intensities[index]
+    colours = colours_of(records)
+    for place, index in enumerate(np.argsort(intensities)):
+        record, intensity = records[index], intensities[index]
         roof, _ = roof_seconds(record)
-        top = record["operations"] / median(roof) / 1e9
-        axes.plot(intensity, top, "_", color="black", markersize=9)
+        operations = record["operations"] / 1e9
+        axes.axvline(intensity, color="lightgrey", linewidth=0.6, zorder=0)
         axes.annotate(
-            str(number),
-            (intensity, top),
-            xytext=(0, 6 + 11 * (place % LEVELS)),
+            str(index + 1),
+            (intensity, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, -11 * (1 + place % LEVELS)),
             textcoords="offset points",
             ha="center",
             fontsize=8,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
         )
+        axes.plot(intensity, operations / median(roof), "_", color="black", markersize=11)
         for name, contender in timed(record).items():
-            rate = record["operations"] / median(contender["seconds"]) / 1e9
+            rate = operations / median(contender["seconds"])
             axes.plot(intensity, rate, "o", color=colours[name], markersize=5, alpha=0.8)
     for name, colour in colours.items():
         axes.plot([], [], "o", color=colour, label=name)
-    axes.plot([], [], "_", color="black", label="the work's own roof")
-    axes.set(
-        xscale="log", yscale="log", xlabel="operations a byte", ylabel="10⁹ operations a second"
-    )
+    axes.plot([], [], "_", color="black", markersize=11, label="the work's own roof")
+    axes.set(xscale="log", yscale="log", xlabel="operations a byte")
+    axes.set_ylabel("10⁹ operations a second")
     axes.set_title(f"roofline: {best_product:.0f} GFLOP/s, {best_copy:.0f} GB/s", fontsize=10)
-    axes.margins(y=0.12)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top * (top / bottom) ** 0.15)  # room for the numbers
     axes.legend(loc="lower right", fontsize=8)
 
 
-def draw_bars(axes, records):
-    """How many times as fast as each peer ours is, with minimum and maximum."""
+def draw_bars(axes, records, name_of):
+    """How many times as fast as each peer ours is, with minimum and maximum.
+
+    Each record is called what `name_of(record)` returns.
+    """
     position, ticks, names = 0, [], []
     pairs = dict.fromkeys(pair[:2] for record in records for pair in comparisons(record))
     colours = {pair: f"C{index}" for index, pair in enumerate(pairs)}
@@ -144,14 +149,15 @@ def draw_bars(axes, records):
                 ratio.maximum * 1.05, position, f"{ratio.median:.2f}", va="center", fontsize=7
             )
         ticks.append(position + (len(bars) - 1) / 2)
-        names.append(f"{number}  {work_title(record)}")
+        names.append(f"{number}  {name_of(record)}")
         position -= 1
     axes.set_yticks(ticks, names, fontsize=8)
     axes.axvline(1, color="black", linewidth=1)
     for (ours, peer), colour in colours.items():
         axes.barh(0, 0, color=colour, label=f"{ours} against {peer}")
     axes.set(xscale="log", xlabel="times as fast (above 1: ours is faster)")
-    axes.margins(x=0.1, y=0.01)
+    axes.margins(x=0.12)
+    axes.set_ylim(min(position, -FEWEST_BARS), 0)
     if pairs:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=2, fontsize=8)
 

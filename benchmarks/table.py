@@ -109,7 +109,7 @@ def threads_table(records):
         alone = [a + b for a, b in zip(parts["matmul"], parts["kernel"], strict=True)]
         cells = [f"{summary(1e3 * each for each in seconds):.3g}" for seconds in parts.values()]
         rows.append(
-            [title(record), record["back_end"], *cells, f"{ratios(parts['both'], alone):.2f}"]
+            [batch_title(record), record["back_end"], *cells, f"{ratios(parts['both'], alone):.2f}"]
         )
     return columns, rows
 

@@ -16,8 +16,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.contenders import Task
-from benchmarks.contenders.of_transformers import as_arguments
-from benchmarks.contenders.ours import split_work
+from benchmarks.contenders.arguments import arguments_of, split_work, with_separate_heads
 from benchmarks.functions import FUNCTIONS
 
 CONTRIBUTED = "com.microsoft"
@@ -195,8 +194,8 @@ NODES = {
 def bind_function(settings, batch):
     """One function, forward, as a model of its own; its parameters are constants of the model."""
     function, _ = split_work(settings["work"])
-    output_shape = batch.pop("dy").shape
-    arguments = as_arguments(batch, settings["dtype"])
+    output_shape = batch["dy"].shape
+    arguments = with_separate_heads(arguments_of(batch, settings["dtype"]))
     node = NODES[function](arguments)
     if function == "linear":  # Gemm's x is a matrix
         arguments["x"] = arguments["x"].reshape(-1, arguments["x"].shape[-1])

@@ -9,10 +9,9 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import AlbertForMaskedLM, AlbertModel
 
 from benchmarks.contenders import Task
-from benchmarks.contenders.ours import as_argument, split_work
+from benchmarks.contenders.arguments import arguments_of, split_work, with_separate_heads
 from benchmarks.functions import FUNCTIONS
 
 
@@ -26,7 +25,7 @@ def load(settings):
 
 def load_forward(settings):
     """AlbertModel with its default attention, in eval mode."""
-    model = load_model(AlbertModel, settings)
+    model = load_model("AlbertModel", settings)
 
     def bind(batch):
         inputs = tensors({name: array for name, array in batch.items() if name != "labels"})
@@ -42,7 +41,7 @@ def load_forward(settings):
 
 def load_training(settings):
     """AlbertForMaskedLM: zero_grad, forward, backward."""
-    model = load_model(AlbertForMaskedLM, settings)
+    model = load_model("AlbertForMaskedLM", settings)
 
     def bind(batch):
         inputs = tensors(batch)
@@ -65,7 +64,10 @@ def load_training(settings):
 WORKS = {"forward": load_forward, "training": load_training}
 
 
-def load_model(model_class, settings):
+def load_model(class_name, settings):
+    import transformers  # takes seconds, which a function alone need not wait for
+
+    model_class = getattr(transformers, class_name)
     dtype = getattr(torch, settings["dtype"])
     return model_class.from_pretrained(settings["directory"], dtype=dtype).eval()
 
@@ -125,10 +127,10 @@ def bind_function(settings, batch):
     """One function, forward or backward, alone."""
     function, direction = split_work(settings["work"])
     call = CALLS[function]
-    dy = torch.from_numpy(batch.pop("dy").astype(settings["dtype"]))
+    dy = torch.from_numpy(batch["dy"].astype(settings["dtype"]))
     arguments = {
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-        for name, value in as_arguments(batch, settings["dtype"]).items()
+        for name, value in with_separate_heads(arguments_of(batch, settings["dtype"])).items()
     }
     if direction == "forward":
 
@@ -152,16 +154,6 @@ def bind_function(settings, batch):
         y.backward(dy, retain_graph=True)
 
     return Task(run, lambda _: named_gradients({name: leaf.grad for name, leaf in leaves.items()}))
-
-
-def as_arguments(batch, dtype):
-    """The arguments by name; query, key and value apart, as transformers has them."""
-    arguments = {name: as_argument(array, dtype) for name, array in batch.items()}
-    if "query_key_value" in arguments:
-        parts = np.split(arguments.pop("query_key_value"), 3, axis=-1)
-        names = ("query", "key", "value")
-        arguments |= dict(zip(names, map(np.ascontiguousarray, parts), strict=True))
-    return arguments
 
 
 def named_gradients(gradients):

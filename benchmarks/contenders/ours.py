@@ -9,7 +9,8 @@ from albert_np import AlbertForMaskedLM, AlbertModel
 from albert_np.backend import NUMPY, get_backend
 from benchmarks import added
 from benchmarks.contenders import Task
-from benchmarks.functions import DIRECTIONS, FUNCTIONS
+from benchmarks.contenders.arguments import arguments_of, split_work
+from benchmarks.functions import FUNCTIONS
 
 
 def load(settings):
@@ -64,8 +65,8 @@ def bind_function(settings, batch):
     function, direction = split_work(settings["work"])
     backend = backend_of(settings)
     forward = getattr(backend, f"{function}_forward")
-    dy = batch.pop("dy").astype(settings["dtype"])
-    arguments = {name: as_argument(array, settings["dtype"]) for name, array in batch.items()}
+    dy = batch["dy"].astype(settings["dtype"])
+    arguments = arguments_of(batch, settings["dtype"])
     if direction == "forward":
         return Task(lambda: forward(**arguments), lambda returned: {"y": returned[0]})
     described = FUNCTIONS[function]
@@ -79,17 +80,3 @@ def bind_function(settings, batch):
         return dict(zip(described.gradients, gradients, strict=True))
 
     return Task(lambda: backward(dy, cache, **into), outputs)
-
-
-def split_work(work):
-    """The function and the direction of such as "attention_backward"."""
-    function, _, direction = work.rpartition("_")
-    assert function in FUNCTIONS and direction in DIRECTIONS, work
-    return function, direction
-
-
-def as_argument(array, dtype):
-    """An array of the file as a function's argument: floating ones in `dtype`, numbers as such."""
-    if array.ndim == 0:
-        return array.item()
-    return array.astype(dtype) if array.dtype.kind == "f" else array
