@@ -46,14 +46,13 @@ WIDE = 180  # columns
 
 def run_kernels(options):
     """Time the fused functions one by one."""
-    for entry in options.add:
-        added.load(entry)
+    entries = added.checked(options.add)
     run, batches = prepared(options)
-    with progress(run, kernels.steps(len(batches), run, options.add)) as run:
+    with progress(run, kernels.steps(len(batches), run, entries)) as run:
         measured, threads = [], []
         for batch in batches:
-            measured += kernels.measure(CONFIG, batch, run, options.add)
-            if not options.add:
+            measured += kernels.measure(CONFIG, batch, run, entries)
+            if not entries:
                 threads += kernels.measure_threads(CONFIG, batch, run)
     return report({"kernels": measured, "threads": threads}, options)
 

@@ -6,6 +6,39 @@ from pathlib import Path
 from benchmarks.functions import DIRECTIONS, FUNCTIONS
 
 
+def checked(entries):
+    """Check the user's entries before anything is measured.
+
+    Parameters
+    ----------
+    entries : list of str
+        `path.py:function`.
+
+    Returns
+    -------
+    entries : list of str
+        With whole paths, as contenders run in another directory.
+
+    Raises
+    ------
+    ValueError
+        If one is wrong, or two have one name.
+    """
+    whole = [f"{path}:{function}" for path, function in map(parse, entries)]
+    names = [name_of(entry) for entry in whole]
+    for entry, name in zip(whole, names, strict=True):
+        load(entry)
+        if names.count(name) > 1:
+            raise ValueError(f"--add has more than one {name}; expected different names")
+    return whole
+
+
+def name_of(entry):
+    """What an entry is called in the results: the file's name and the function's."""
+    path, function = parse(entry)
+    return f"{path.name}:{function}"
+
+
 def parse(entry):
     """Take `path.py:function` apart.
 

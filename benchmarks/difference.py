@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from benchmarks.figures import ROOFS, above, ratios, roof_seconds, timed, title
+from benchmarks.figures import ROOFS, above, ratios, roof_seconds, three_digits, timed, title
 from benchmarks.results import SECTIONS
 from benchmarks.table import megabytes
 
@@ -60,8 +60,8 @@ def times(old, new, name):
         return [""] * 5
     old_seconds, new_seconds = (timed(record)[name]["seconds"] for record in (old, new))
     return [
-        f"{1e3 * median(old_seconds):.3g}",
-        f"{1e3 * median(new_seconds):.3g}",
+        three_digits(1e3 * median(old_seconds)),
+        three_digits(1e3 * median(new_seconds)),
         f"{median(old_seconds) / median(new_seconds):.2f}",
         *(f"{of_roof(record, name).median:.0%}" for record in (old, new)),
     ]

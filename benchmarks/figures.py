@@ -17,8 +17,17 @@ class Summary(NamedTuple):
     maximum: float
 
     def __format__(self, spec):
-        middle, minimum, maximum = (format(value, spec) for value in self)
+        return self.shown(lambda value: format(value, spec))
+
+    def shown(self, as_text):
+        """The three, each as `as_text(value)` has it."""
+        middle, minimum, maximum = map(as_text, self)
         return f"{middle} ({minimum}–{maximum})"
+
+
+def three_digits(value):
+    """A number with three digits or, from 1000 on, as many as it has before the point."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
 
 
 def summary(values):

@@ -22,7 +22,7 @@ def able_peers(function, direction, run):
 def contenders_of(function, direction, run, entries):
     """Ours, the peers', and those of the user's entries that stand for this function."""
     own = {
-        entry: {"implementation": "albert_np", "added": entry}
+        added.name_of(entry): {"implementation": "albert_np", "added": entry}
         for entry in entries
         if added.parse(entry)[1] == function and f"{function}_{direction}" in added.load(entry)
     }

@@ -4,6 +4,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks import scaling
 from benchmarks.figures import (
     PEERS,
     above,
@@ -14,12 +15,12 @@ from benchmarks.figures import (
     timed,
     work_title,
 )
-from benchmarks.scaling import SERIES, WORKS
 
 WIDTH, HEIGHT = 16, 7  # inches, of a roofline and its bars
 BAR, BARS_MARGIN = 0.16, 2  # inches
 FEWEST_BARS = 16  # of which a panel's height is at least
 LEVELS = 4  # neighbours' numbers stand at so many heights, lest they lie on each other
+STYLES = {"forward": "-", "training": "--"}
 LABELS = {
     "sequence_length": "sequence length (base, batch of 4)",
     "batch_size": "batch (base, of 128 tokens each)",
@@ -38,9 +39,9 @@ def draw(results, path):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    groups, scaling = grouped(results), results.get("scaling", [])
+    groups, scaled = grouped(results), results.get("scaling", [])
     heights = [max(HEIGHT, bars_height(records)) for records in groups.values()]
-    heights += [HEIGHT] * bool(scaling)
+    heights += [HEIGHT] * bool(scaled)
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     parts = figure.subfigures(len(heights), height_ratios=heights, squeeze=False)[:, 0]
@@ -49,8 +50,8 @@ def draw(results, path):
         roofline, bars = part.subplots(1, 2)
         draw_roofline(roofline, records)
         draw_bars(bars, records, work_title if name.startswith("kernels") else batch_title)
-    if scaling:
-        draw_scaling(parts[-1], scaling)
+    if scaled:
+        draw_scaling(parts[-1], scaled)
     figure.savefig(path, format="png", dpi=100)
 
 
@@ -165,22 +166,28 @@ def draw_bars(axes, records, name_of):
 def draw_scaling(part, records):
     """Time and memory, along each of the series."""
     colours = colours_of(records)
-    grid = part.subplots(2, len(SERIES))
-    for column, (axis, points) in enumerate(SERIES.items()):
+    cut = dict.fromkeys(
+        f"{record['size']} with {record['layers']} of {record['layers_of_size']} layers"
+        for record in records
+        if record["layers"] < record["layers_of_size"]
+    )
+    part.suptitle(f"scaling{': ' if cut else ''}{', '.join(cut)}")
+    grid = part.subplots(2, len(scaling.SERIES), squeeze=False)
+    for column, (axis, points) in enumerate(scaling.SERIES.items()):
         chosen = [
             r for r in records if (r["size"], r["batch_size"], r["sequence_length"]) in points
         ]
         for row, figure_of in enumerate((milliseconds, above_in_megabytes)):
             axes = grid[row, column]
             for name, colour in colours.items():
-                for work, style in zip(WORKS, ("-", "--"), strict=True):
+                for work, style in STYLES.items():
                     line = [
                         (record[axis], figure_of(timed(record)[name]))
                         for record in chosen
                         if record["work"] == work and name in timed(record)
                     ]
                     if line:
-                        axes.plot(*zip(*line, strict=True), style, marker=".", color=colour)
+                        axes.plot(*zip(*sorted(line), strict=True), style, marker=".", color=colour)
             axes.set(xscale="log", yscale="log", xlabel=LABELS[axis])
             axes.set_ylabel(("time, ms", "memory above the model, MB")[row])
             ticks = sorted({record[axis] for record in chosen})
@@ -188,7 +195,7 @@ def draw_scaling(part, records):
             axes.minorticks_off()
     for name, colour in colours.items():
         grid[0, 0].plot([], [], color=colour, label=name)
-    for work, style in zip(WORKS, ("-", "--"), strict=True):
+    for work, style in STYLES.items():
         grid[0, 0].plot([], [], style, color="black", label=work)
     grid[0, 0].legend(fontsize=8)
 
@@ -199,4 +206,4 @@ def milliseconds(contender):
 
 def above_in_megabytes(contender):
     size = above(contender)
-    return None if size is None else size / 1e6
+    return float("nan") if size is None else size / 1e6

@@ -11,6 +11,7 @@ from benchmarks.figures import (
     ratios,
     roof_seconds,
     summary,
+    three_digits,
     timed,
     title,
 )
@@ -52,7 +53,7 @@ def timed_table(records):
             cells = ["too large for this machine", *[""] * (len(columns) - 2)]
             rows.append([title(record), *cells])
             continue
-        needed = [f"{record['operations'] / 1e9:.3g}", megabytes(record["bytes"])]
+        needed = [three_digits(record["operations"] / 1e9), megabytes(record["bytes"])]
         for name, contender in record["contenders"].items():
             if name in ROOFS:
                 cells = [roof_cell(name, record), *[""] * (len(columns) - 5)]
@@ -74,7 +75,7 @@ def contender_cells(record, name, contender, peers, has_padding):
     if contender["error"] is not None:
         error = f"{contender['error']:.1e} ≤ {contender['limit']:.1e}"
     if not contender["correct"]:
-        error = error.replace("≤", "> ")
+        error = error.replace("≤", ">")
         return ["wrong, not timed", *[""] * (len(peers) + 2 + has_padding), error]
     seconds = contender["seconds"]
     against = [
@@ -89,8 +90,7 @@ def contender_cells(record, name, contender, peers, has_padding):
         padded, _ = roof_seconds(record, record["padded_operations"])
         is_padded = record["operations"] != record["padded_operations"]
         cells.append(f"{ratios(padded, seconds):.0%}" if is_padded else "")
-    milliseconds = summary(1e3 * each for each in seconds)
-    return [f"{milliseconds:.3g}", *against, *cells, megabytes(above(contender)), error]
+    return [milliseconds(seconds), *against, *cells, megabytes(above(contender)), error]
 
 
 def threads_table(records):
@@ -107,7 +107,7 @@ def threads_table(records):
     for record in records:
         parts = {name: timing["seconds"] for name, timing in record["parts"].items()}
         alone = [a + b for a, b in zip(parts["matmul"], parts["kernel"], strict=True)]
-        cells = [f"{summary(1e3 * each for each in seconds):.3g}" for seconds in parts.values()]
+        cells = [milliseconds(seconds) for seconds in parts.values()]
         rows.append(
             [batch_title(record), record["back_end"], *cells, f"{ratios(parts['both'], alone):.2f}"]
         )
@@ -145,8 +145,12 @@ def megabytes(size):
     """A number of bytes, in megabytes."""
     if size is None:
         return "not measured"
-    size /= MEGABYTE
-    return f"{size:.3g}" if size < 100 else f"{size:.0f}"
+    return three_digits(size / MEGABYTE)
+
+
+def milliseconds(seconds):
+    """The median, minimum and maximum of several times."""
+    return summary(1e3 * each for each in seconds).shown(three_digits)
 
 
 def caption(results):
