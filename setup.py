@@ -13,6 +13,7 @@ VERSION = re.search(
 # tokenizers: the releases that transformers 4.56.2 runs with; 0.23 gives an added token's text back
 # lowered. protobuf: spiece.model is read with it, by us and by transformers.
 HUB = ["huggingface_hub>=0.24"]
+NUMBA = ["numba>=0.60"]
 FAST = ["tokenizers>=0.22,<0.23", "protobuf>=4"]
 
 setup(
@@ -37,11 +38,13 @@ setup(
         "safetensors>=0.4",
         "sentencepiece>=0.2",
         "rich>=13",
+        "threadpoolctl>=3.1",
     ],
     extras_require={
         "train": ["matplotlib>=3.8"],
         "hub": HUB,
         "fast": FAST,
+        "numba": NUMBA,
         "test": [
             "pytest>=8",
             "hypothesis>=6.100",
@@ -50,6 +53,7 @@ setup(
             "ruff>=0.6",
             *HUB,
             *FAST,
+            *NUMBA,
         ],
         "parity": ["torch==2.13.0", "transformers==4.56.2", *FAST],
         "benchmark": [

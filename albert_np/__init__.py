@@ -17,6 +17,7 @@ _MODULES = {
     "AlbertModel": "models",
     "AlbertTokenizer": "tokenization",
     "AlbertTokenizerFast": "tokenization",
+    "set_threads": "threads",
 }
 
 __all__ = list(_MODULES)

@@ -14,6 +14,7 @@ from albert_np.encoder import (
 )
 from albert_np.functions.accumulate import add_gradients
 from albert_np.heads import pooler_backward, pooler_forward, pooler_shapes
+from albert_np.inputs import packed_tokens
 from albert_np.outputs import BaseModelOutputWithPooling
 from albert_np.parameters import prefixed, under
 
@@ -47,10 +48,12 @@ def albert_forward(inputs, parameters, run):
     Returns
     -------
     outputs : BaseModelOutputWithPooling
+        Of a packed batch, its last_hidden_state is packed too: (T, H).
     cache : AlbertCache
     """
+    tokens = inputs if run.packed is None else packed_tokens(inputs, run.packed)
     x, embeddings_cache = embeddings_forward(
-        inputs, under(parameters, "embeddings"), run.within("embeddings")
+        tokens, under(parameters, "embeddings"), run.within("embeddings")
     )
     x, hidden_states, attentions, encoder_cache = encoder_forward(
         x, under(parameters, "encoder"), inputs, run.within("encoder")
@@ -61,7 +64,7 @@ def albert_forward(inputs, parameters, run):
     outputs = BaseModelOutputWithPooling(
         last_hidden_state=x,
         pooler_output=pooled,
-        hidden_states=tuple(hidden_states) if run.output_hidden_states else None,
+        hidden_states=tuple(map(run.unpacked, hidden_states)) if run.output_hidden_states else None,
         attentions=tuple(attentions) if run.output_attentions else None,
     )
     return outputs, AlbertCache(embeddings_cache, encoder_cache, x, pooler_cache)
@@ -73,8 +76,8 @@ def albert_backward(gradients, cache, slots, run):
     Parameters
     ----------
     gradients : dict
-        Of the outputs, by name: last_hidden_state, pooler_output, hidden_states, attentions; a
-        name that is missing, or is None, stands for zeros.
+        Of the outputs, by name: last_hidden_state (packed, if the batch is), pooler_output,
+        hidden_states, attentions; a name that is missing, or is None, stands for zeros.
     cache : AlbertCache
     slots : dict
         Gradients of the parameters of `AlbertModel`, added to in place.
@@ -85,7 +88,10 @@ def albert_backward(gradients, cache, slots, run):
     dinputs_embeds : array, shape (B, S, E)
     """
     *dhidden_states, dlast = gradients.get("hidden_states") or [None] * (len(run.schedule) + 1)
-    dattentions = gradients.get("attentions") or [None] * len(cache.encoder.layers)
+    dattentions = gradients.get("attentions") or [None] * sum(map(len, run.schedule))
+    if run.packed is not None:
+        dhidden_states = [None if d is None else d[run.packed.places] for d in dhidden_states]
+        dlast = None if dlast is None else dlast[run.packed.places]
     dpooled = gradients.get("pooler_output")
     if dpooled is not None:
         dpooled = pooler_backward(
@@ -100,6 +106,7 @@ def albert_backward(gradients, cache, slots, run):
         under(slots, "encoder"),
         run.within("encoder"),
     )
-    return embeddings_backward(
+    dinputs_embeds = embeddings_backward(
         dx, cache.embeddings, under(slots, "embeddings"), run.within("embeddings")
     )
+    return run.unpacked(dinputs_embeds)

@@ -1,15 +1,17 @@
 """The one place where a back end is chosen."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from albert_np.functions.attention import attention_backward, attention_forward
 from albert_np.functions.embedding import embedding_backward, embedding_forward
 from albert_np.functions.fused import (
     bias_dropout_residual_layer_norm_backward,
     bias_dropout_residual_layer_norm_forward,
+    bias_dropout_residual_layer_norm_output,
     bias_gelu_new_backward,
     bias_gelu_new_forward,
+    bias_gelu_new_output,
     linear_cross_entropy_backward,
     linear_cross_entropy_forward,
 )
@@ -37,15 +39,39 @@ class Backend:
     attention_backward: Callable = attention_backward
     bias_gelu_new_forward: Callable = bias_gelu_new_forward
     bias_gelu_new_backward: Callable = bias_gelu_new_backward
+    bias_gelu_new_output: Callable = bias_gelu_new_output
     bias_dropout_residual_layer_norm_forward: Callable = bias_dropout_residual_layer_norm_forward
     bias_dropout_residual_layer_norm_backward: Callable = bias_dropout_residual_layer_norm_backward
+    bias_dropout_residual_layer_norm_output: Callable = bias_dropout_residual_layer_norm_output
     linear_cross_entropy_forward: Callable = linear_cross_entropy_forward
     linear_cross_entropy_backward: Callable = linear_cross_entropy_backward
 
 
 NUMPY = Backend("numpy")
 
-BACKENDS = {"numpy": NUMPY}
+
+def numba_backend():
+    """Fused kernels for the CPU, by the library numba (the extra `numba`).
+
+    Raises
+    ------
+    ImportError
+        If the library is not installed.
+    """
+    try:
+        from albert_np.kernels import numba as kernels
+    except ModuleNotFoundError as error:
+        if error.name != "numba":
+            raise
+        raise ImportError(
+            "the back end 'numba' needs the library numba, which is not installed: "
+            "python -m pip install 'albert-np[numba]'"
+        ) from None
+    names = [field.name for field in fields(Backend) if hasattr(kernels, field.name)]
+    return Backend("numba", **{name: getattr(kernels, name) for name in names if name != "name"})
+
+
+BACKENDS = {"numpy": lambda: NUMPY, "numba": numba_backend}
 
 
 def get_backend(backend):
@@ -54,7 +80,8 @@ def get_backend(backend):
     Parameters
     ----------
     backend : str or Backend
-        "numpy", the reference; or a Backend, which is returned as it is.
+        "numpy", the reference; "numba", fused kernels for the CPU; or a Backend, which is
+        returned as it is.
 
     Returns
     -------
@@ -64,9 +91,11 @@ def get_backend(backend):
     ------
     ValueError
         If there is no back end of that name.
+    ImportError
+        If the library that it needs is not installed.
     """
     if isinstance(backend, Backend):
         return backend
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
-    return BACKENDS[backend]
+    return BACKENDS[backend]()

@@ -22,10 +22,12 @@ from albert_np.functions.dropout import (
     dropout_backward,
     dropout_forward,
 )
+from albert_np.functions.packing import unpack_backward, unpack_forward
 from albert_np.functions.relative_attention import (
     relative_attention_backward,
     relative_attention_forward,
 )
+from albert_np.functions.select import select_backward, select_forward
 from albert_np.parameters import prefixed, under, with_query_key_value
 
 DISTANCE_EMBEDDING = "attention.distance_embedding.weight"
@@ -47,8 +49,14 @@ class Run(NamedTuple):
         Whether to keep these.
     plain_attention : bool
         Whether attention is the plain pairs'; see `needs_plain_attention`.
+    packed : PackedBatch or None
+        Where the tokens lie, if the batch is packed; arrays are then (T, …) where they would be
+        (B, S, …).
     keep : bool
         Whether a backward pass will follow.
+    checkpoint_every : int or None
+        After how many repetitions backward starts to compute again what it needs; None to keep
+        it all.
     loss_only : bool
         Whether heads may leave out what the loss does not need.
     call : callable
@@ -62,7 +70,9 @@ class Run(NamedTuple):
     output_attentions: bool = False
     output_hidden_states: bool = False
     plain_attention: bool = False
+    packed: object = None
     keep: bool = False
+    checkpoint_every: object = None
     loss_only: bool = False
     call: Callable = calling.call
 
@@ -70,11 +80,18 @@ class Run(NamedTuple):
         """The same run, for a part of the model whose functions' names start with `name.`."""
         return self._replace(call=calling.within(self.call, name))
 
-    def dropout(self, probability, site):
+    def unpacked(self, x):
+        """Tokens in their places, (B, S, …), whether the batch is packed or not."""
+        if self.packed is None:
+            return x
+        y, _ = unpack_forward(x, self.packed)
+        return y
+
+    def dropout(self, probability, site, packed=None):
         """The dropout at one site, or None where nothing is to be dropped."""
         if self.seed is None or probability == 0:
             return None
-        return Dropout(probability, self.seed, site)
+        return Dropout(probability, self.seed, site, packed)
 
 
 class Masks(NamedTuple):
@@ -98,6 +115,22 @@ class EmbeddingsCache(NamedTuple):
     dropout: object
 
 
+class PackedAttentionCache(NamedTuple):
+    unpack: object
+    attention: object
+    pack: object
+
+    @property
+    def probabilities(self):
+        """The probabilities, (B, A, S, S); 0 where the query is padding."""
+        return self.attention.probabilities * self.is_query
+
+    @property
+    def is_query(self):
+        """Where the padded batch has queries, bool, (B, 1, S, 1)."""
+        return self.unpack.real[:, None, :, None]
+
+
 class LayerCache(NamedTuple):
     query_key_value: object
     attention: object
@@ -118,9 +151,28 @@ class ChunkedFeedForwardCache(NamedTuple):
     join: object
 
 
+class Repetition(NamedTuple):
+    """One run of a layer's parameters: their place, and which of all runs of the model it is."""
+
+    place: tuple  # (group, inner layer)
+    index: int
+    layer: int
+    is_first_of_layer: bool
+
+
+class Segment(NamedTuple):
+    """Consecutive repetitions: what entered them and, unless to be computed again, their caches."""
+
+    x: object
+    repetitions: list
+    caches: list
+
+
 class EncoderCache(NamedTuple):
     embedding_hidden_mapping_in: object
-    layers: list
+    segments: list
+    layers: dict  # their parameters, by place
+    inputs: object
 
 
 def layer_schedule(config):
@@ -148,17 +200,18 @@ def layer_schedule(config):
     )
 
 
-def needs_plain_attention(config, inputs, output_attentions):
-    """Whether a call asks attention for what a back end's fused kernel need not know.
+def needs_plain_attention(config, inputs, output_attentions, backend):
+    """Whether attention is the plain pairs'.
 
-    That is its probabilities, a head mask, an attention mask for each query, or relative positions.
-    Attention is then the plain pairs', whatever the back end.
+    It is where the back end has no kernel for it, and where a call asks for what a kernel need not
+    know: the probabilities, a head mask, an attention mask for each query, or relative positions.
 
     Parameters
     ----------
     config : AlbertConfig
     inputs : Inputs
     output_attentions : bool
+    backend : Backend
 
     Returns
     -------
@@ -166,11 +219,31 @@ def needs_plain_attention(config, inputs, output_attentions):
     """
     mask = inputs.attention_mask
     return (
-        output_attentions
+        backend.attention_forward is attention_forward
+        or output_attentions
         or inputs.head_mask is not None
         or (mask is not None and mask.ndim > 2)
         or config.position_embedding_type != "absolute"
     )
+
+
+def repetitions_of(schedule):
+    """The repetitions of a schedule, in order.
+
+    Parameters
+    ----------
+    schedule : tuple of tuple of (int, int)
+
+    Returns
+    -------
+    list of Repetition
+    """
+    runs = [
+        (place, layer, inner == 0)
+        for layer, places in enumerate(schedule)
+        for inner, place in enumerate(places)
+    ]
+    return [Repetition(place, i, layer, first) for i, (place, layer, first) in enumerate(runs)]
 
 
 def kept_heads(config, place):
@@ -321,7 +394,7 @@ def embeddings_forward(inputs, parameters, run):
         config.layer_norm_eps,
     )
     dropout_cache = None
-    if dropout := run.dropout(config.hidden_dropout_prob, EMBEDDINGS_SITE):
+    if dropout := run.dropout(config.hidden_dropout_prob, EMBEDDINGS_SITE, run.packed):
         x, dropout_cache = call("dropout", dropout_forward, x, dropout)
     return x, EmbeddingsCache(
         word_cache, token_type_cache, position_cache, norm_cache, dropout_cache
@@ -419,8 +492,120 @@ def activation_backward(dy, cache, into, run):
     return dx
 
 
+def activation_output(cache, run):
+    """What `activation_forward` gave, from its cache: bit for bit the same.
+
+    Parameters
+    ----------
+    cache
+    run : Run
+
+    Returns
+    -------
+    y : array, shape (..., N)
+    """
+    hidden_act = run.config.hidden_act
+    if hidden_act == "gelu_new":
+        return run.backend.bias_gelu_new_output(cache)
+    if not isinstance(hidden_act, str):
+        return cache.y
+    forward, _ = ACTIVATIONS[hidden_act]
+    y, _ = forward(cache)
+    return y
+
+
 def self_attention_forward(query_key_value, parameters, masks, repetition, run):
-    """The attention that the configuration and the call ask for.
+    """Self-attention within each sequence.
+
+    The plain pairs are of a padded batch: a packed one is unpacked for them, and packed again.
+
+    Parameters
+    ----------
+    query_key_value : array, shape (B, S, 3·A·D)
+    parameters, masks, repetition, run
+        As of `plain_attention_forward`.
+
+    Returns
+    -------
+    context : array, shape (B, S, A·D)
+    cache
+    """
+    if not run.plain_attention:
+        return fused_attention_forward(query_key_value, masks, repetition, run)
+    if run.packed is None:
+        return plain_attention_forward(query_key_value, parameters, masks, repetition, run)
+    padded, unpack_cache = run.call("attention.unpack", unpack_forward, query_key_value, run.packed)
+    context, cache = plain_attention_forward(padded, parameters, masks, repetition, run)
+    tokens, pack_cache = run.call("attention.pack", select_forward, context, run.packed.places)
+    return tokens, PackedAttentionCache(unpack_cache, cache, pack_cache)
+
+
+def self_attention_backward(dcontext, cache, slots, run, dattentions=None):
+    """Backward pass of `self_attention_forward`.
+
+    Parameters
+    ----------
+    dcontext : array, shape (B, S, A·D)
+    cache
+    slots : dict
+        Gradients of the layer's parameters, added to in place.
+    run : Run
+    dattentions : array, shape (B, A, S, S), optional
+        As in `layer_backward`.
+
+    Returns
+    -------
+    dquery_key_value : array, shape (B, S, 3·A·D)
+    """
+    if not run.plain_attention:
+        return run.call("attention.self", run.backend.attention_backward, dcontext, cache)
+    if run.packed is None:
+        return plain_attention_backward(dcontext, cache, slots, run, dattentions)
+    if dattentions is not None:
+        dattentions = dattentions * cache.is_query
+    dpadded = run.call("attention.pack", select_backward, dcontext, cache.pack)
+    dpadded = plain_attention_backward(dpadded, cache.attention, slots, run, dattentions)
+    return run.call("attention.unpack", unpack_backward, dpadded, cache.unpack)
+
+
+def fused_attention_forward(query_key_value, masks, repetition, run):
+    """The attention of a back end's kernel, of a padded batch or a packed one.
+
+    Parameters
+    ----------
+    query_key_value : array, shape (B, S, 3·A·D)
+    masks, repetition, run
+        As of `plain_attention_forward`.
+
+    Returns
+    -------
+    context : array, shape (B, S, A·D)
+    cache
+    """
+    mask = masks.attention
+    if run.packed is not None:
+        mask = mask[run.packed.places]  # false only in sequences with every token masked
+        mask = None if mask.all() else mask
+    site = attention_probabilities_site(repetition)
+    return run.call(
+        "attention.self",
+        run.backend.attention_forward,
+        query_key_value,
+        num_heads(query_key_value, run.config),
+        mask,
+        run.dropout(run.config.attention_probs_dropout_prob, site),
+        run.packed,
+    )
+
+
+def num_heads(query_key_value, config):
+    """How many heads were not pruned."""
+    head_size = config.hidden_size // config.num_attention_heads
+    return query_key_value.shape[-1] // (3 * head_size)
+
+
+def plain_attention_forward(query_key_value, parameters, masks, repetition, run):
+    """The attention that the configuration and the call ask for, by the plain pairs.
 
     Parameters
     ----------
@@ -438,8 +623,6 @@ def self_attention_forward(query_key_value, parameters, masks, repetition, run):
     cache
     """
     config = run.config
-    head_size = config.hidden_size // config.num_attention_heads
-    num_heads = query_key_value.shape[-1] // (3 * head_size)
     site = attention_probabilities_site(repetition)
     dropout = run.dropout(config.attention_probs_dropout_prob, site)
     if config.position_embedding_type != "absolute":
@@ -447,35 +630,26 @@ def self_attention_forward(query_key_value, parameters, masks, repetition, run):
             "attention.self",
             relative_attention_forward,
             query_key_value,
-            num_heads,
+            num_heads(query_key_value, config),
             parameters[DISTANCE_EMBEDDING],
             config.position_embedding_type == "relative_key_query",
             masks.attention,
             dropout,
             masks.heads,
         )
-    if run.plain_attention:
-        return run.call(
-            "attention.self",
-            attention_forward,
-            query_key_value,
-            num_heads,
-            masks.attention,
-            dropout,
-            masks.heads,
-        )
     return run.call(
         "attention.self",
-        run.backend.attention_forward,
+        attention_forward,
         query_key_value,
-        num_heads,
+        num_heads(query_key_value, config),
         masks.attention,
         dropout,
+        masks.heads,
     )
 
 
-def self_attention_backward(dcontext, cache, slots, run, dattentions=None):
-    """Backward pass of `self_attention_forward`.
+def plain_attention_backward(dcontext, cache, slots, run, dattentions=None):
+    """Backward pass of `plain_attention_forward`.
 
     Parameters
     ----------
@@ -497,15 +671,15 @@ def self_attention_backward(dcontext, cache, slots, run, dattentions=None):
             "attention.self", relative_attention_backward, dcontext, cache, dattentions, into=into
         )
         return dquery_key_value
-    if run.plain_attention:
-        return run.call("attention.self", attention_backward, dcontext, cache, dattentions)
-    return run.call("attention.self", run.backend.attention_backward, dcontext, cache)
+    return run.call("attention.self", attention_backward, dcontext, cache, dattentions)
 
 
 def feed_forward_forward(x, parameters, run):
     """The feed-forward network, but for its last bias.
 
         y = act(x W₁ᵀ + b₁) W₂ᵀ
+
+    Of what stands between, only the input of the activation is kept.
 
     Parameters
     ----------
@@ -523,15 +697,19 @@ def feed_forward_forward(x, parameters, run):
     inner, ffn_cache = call("ffn", ops.linear_forward, x, p["ffn.weight"])
     activated, activation_cache = activation_forward(inner, p["ffn.bias"], run)
     y, ffn_output_cache = call("ffn_output", ops.linear_forward, activated, p["ffn_output.weight"])
-    return y, FeedForwardCache(ffn_cache, activation_cache, ffn_output_cache)
+    return y, FeedForwardCache(
+        ffn_cache._replace(x=None), activation_cache, ffn_output_cache._replace(x=None)
+    )
 
 
-def feed_forward_backward(dy, cache, slots, run):
+def feed_forward_backward(dy, x, cache, slots, run):
     """Backward pass of `feed_forward_forward`.
 
     Parameters
     ----------
     dy : array, shape (B, S, H)
+    x : array, shape (B, S, H)
+        What forward was given.
     cache : FeedForwardCache
     slots : dict
         Gradients of the layer's parameters, added to in place.
@@ -542,11 +720,13 @@ def feed_forward_backward(dy, cache, slots, run):
     dx : array, shape (B, S, H)
     """
     ops, call = run.backend, run.call
+    ffn_output_cache = cache.ffn_output._replace(x=activation_output(cache.activation, run))
     into = (slots["ffn_output.weight"], None)
-    dactivated, *_ = call("ffn_output", ops.linear_backward, dy, cache.ffn_output, into=into)
+    dactivated, *_ = call("ffn_output", ops.linear_backward, dy, ffn_output_cache, into=into)
+    del ffn_output_cache  # the largest array of the layer
     dinner = activation_backward(dactivated, cache.activation, (slots["ffn.bias"],), run)
     into = (slots["ffn.weight"], None)
-    dx, *_ = call("ffn", ops.linear_backward, dinner, cache.ffn, into=into)
+    dx, *_ = call("ffn", ops.linear_backward, dinner, cache.ffn._replace(x=x), into=into)
     return dx
 
 
@@ -559,7 +739,7 @@ def chunked_feed_forward_forward(x, parameters, run):
     Parameters
     ----------
     x : array, shape (B, S, H)
-        S is a multiple of chunk_size_feed_forward.
+        S is a multiple of chunk_size_feed_forward; of a packed batch, T need not be.
     parameters : dict
         Of the layer.
     run : Run
@@ -580,12 +760,14 @@ def chunked_feed_forward_forward(x, parameters, run):
     return y, ChunkedFeedForwardCache(caches, join_cache)
 
 
-def chunked_feed_forward_backward(dy, cache, slots, run):
+def chunked_feed_forward_backward(dy, x, cache, slots, run):
     """Backward pass of `chunked_feed_forward_forward`: each chunk adds to the same slots.
 
     Parameters
     ----------
     dy : array, shape (B, S, H)
+    x : array, shape (B, S, H)
+        What forward was given.
     cache : ChunkedFeedForwardCache
     slots : dict
         Gradients of the layer's parameters, added to in place.
@@ -596,9 +778,12 @@ def chunked_feed_forward_backward(dy, cache, slots, run):
     dx : array, shape (B, S, H)
     """
     doutputs = run.call("join", join_backward, dy, cache.join)
+    chunks, _ = split_forward(x, run.config.chunk_size_feed_forward)
     dchunks = [
-        feed_forward_backward(doutput, chunk_cache, slots, run.within(f"chunks.{i}"))
-        for i, (doutput, chunk_cache) in enumerate(zip(doutputs, cache.chunks, strict=True))
+        feed_forward_backward(doutput, chunk, chunk_cache, slots, run.within(f"chunks.{i}"))
+        for i, (doutput, chunk, chunk_cache) in enumerate(
+            zip(doutputs, chunks, cache.chunks, strict=True)
+        )
     ]
     return run.call("split", split_backward, dchunks, None)
 
@@ -607,6 +792,9 @@ def layer_forward(x, parameters, masks, repetition, run):
     """One repetition of the layer: self-attention, then the feed-forward network.
 
         a = layer_norm(x + dropout(attention(x)))          y = layer_norm(a + ffn(a))
+
+    Kept are query, key and value, the context, the input of the activation, and what the layer
+    norms need; backward has a and the activation's output again from these, and is given x.
 
     Parameters
     ----------
@@ -646,7 +834,7 @@ def layer_forward(x, parameters, masks, repetition, run):
         p["attention.LayerNorm.weight"],
         p["attention.LayerNorm.bias"],
         eps,
-        run.dropout(config.hidden_dropout_prob, attention_output_site(repetition)),
+        run.dropout(config.hidden_dropout_prob, attention_output_site(repetition), run.packed),
     )
 
     chunked = config.chunk_size_feed_forward > 0
@@ -663,7 +851,7 @@ def layer_forward(x, parameters, masks, repetition, run):
         eps,
     )
     return y, LayerCache(
-        query_key_value=query_key_value_cache,
+        query_key_value=query_key_value_cache._replace(x=None),
         attention=attention_cache,
         attention_dense=attention_dense_cache,
         attention_layer_norm=attention_norm_cache,
@@ -672,12 +860,14 @@ def layer_forward(x, parameters, masks, repetition, run):
     )
 
 
-def layer_backward(dy, cache, slots, run, dattentions=None):
+def layer_backward(dy, x, cache, slots, run, dattentions=None):
     """Backward pass of `layer_forward`, bottom to top.
 
     Parameters
     ----------
     dy : array, shape (B, S, H)
+    x : array, shape (B, S, H)
+        What forward was given.
     cache : LayerCache
     slots : dict
         Gradients of the layer's parameters, with query, key and value stacked, added to in place.
@@ -702,7 +892,8 @@ def layer_backward(dy, cache, slots, run, dattentions=None):
     )
     chunked = run.config.chunk_size_feed_forward > 0
     feed_forward = chunked_feed_forward_backward if chunked else feed_forward_backward
-    dattended = dattended + feed_forward(douter, cache.feed_forward, slots, run)
+    attended = ops.bias_dropout_residual_layer_norm_output(cache.attention_layer_norm)
+    dattended = dattended + feed_forward(douter, attended, cache.feed_forward, slots, run)
 
     norm_slots = ("attention.dense.bias", "attention.LayerNorm.weight", "attention.LayerNorm.bias")
     dprojected, _, dx, *_ = call(
@@ -724,7 +915,7 @@ def layer_backward(dy, cache, slots, run, dattentions=None):
         "attention.query_key_value",
         ops.linear_backward,
         dquery_key_value,
-        cache.query_key_value,
+        cache.query_key_value._replace(x=x),
         into=(
             slots["attention.query_key_value.weight"],
             slots["attention.query_key_value.bias"],
@@ -744,7 +935,8 @@ def encoder_forward(x, parameters, inputs, run):
     inputs : Inputs
         Its masks are read.
     run : Run
-        Without its `keep`, nothing of a repetition outlives it.
+        Without its `keep`, nothing of a repetition outlives it; with its `checkpoint_every`, what
+        entered each segment of so many repetitions.
 
     Returns
     -------
@@ -764,26 +956,66 @@ def encoder_forward(x, parameters, inputs, run):
         parameters["embedding_hidden_mapping_in.weight"],
         parameters["embedding_hidden_mapping_in.bias"],
     )
-    hidden_states = [x] if run.output_hidden_states else []
-    attentions, caches = [], []
     layers = layer_parameters(parameters, run.schedule)
-    for layer, places in enumerate(run.schedule):
-        for place in places:
-            repetition = len(caches)
-            x, cache = layer_forward(
-                x,
-                layers[place],
-                layer_masks(inputs, layer, kept_heads(run.config, place)),
-                repetition,
-                run.within(f"layers.{repetition}"),
-            )
+    repetitions = repetitions_of(run.schedule)
+    length = run.checkpoint_every or len(repetitions)
+    keeps_caches = run.keep and run.checkpoint_every is None
+    hidden_states, attentions, segments = [], [], []
+    for start in range(0, len(repetitions), length):
+        segment = Segment(x if run.keep else None, repetitions[start : start + length], [])
+        for repetition in segment.repetitions:
+            if run.output_hidden_states and repetition.is_first_of_layer:
+                hidden_states.append(x)
+            x, cache = repetition_forward(x, repetition, layers, inputs, run)
             if run.output_attentions:
                 attentions.append(cache.attention.probabilities)
-            caches.append(cache if run.keep else None)
+            if keeps_caches:
+                segment.caches.append(cache)
             del cache  # or it would live on through the next repetition
-        if run.output_hidden_states:
-            hidden_states.append(x)
-    return x, hidden_states, attentions, EncoderCache(mapping_cache, caches)
+        segments.append(segment)
+    if run.output_hidden_states:
+        hidden_states.append(x)
+    return x, hidden_states, attentions, EncoderCache(mapping_cache, segments, layers, inputs)
+
+
+def segment_caches(segment, cache, run):
+    """The caches of a segment's repetitions: as they were kept, or computed again.
+
+    Parameters
+    ----------
+    segment : Segment
+    cache : EncoderCache
+    run : Run
+
+    Returns
+    -------
+    list of LayerCache
+    """
+    if segment.caches:
+        return segment.caches
+    x, caches = segment.x, []
+    for repetition in segment.repetitions:
+        x, layer_cache = repetition_forward(x, repetition, cache.layers, cache.inputs, run)
+        caches.append(layer_cache)
+    return caches
+
+
+def segment_inputs(segment, caches, run):
+    """What entered each repetition of a segment, one after the other from the last to the first.
+
+    That is what entered the segment, and what the layer norm at the end of the one before gave.
+    """
+    output = run.backend.bias_dropout_residual_layer_norm_output
+    for before in reversed(caches[:-1]):
+        yield output(before.full_layer_layer_norm)
+    yield segment.x
+
+
+def repetition_forward(x, repetition, layers, inputs, run):
+    """One repetition, with its parameters and its masks."""
+    masks = layer_masks(inputs, repetition.layer, kept_heads(run.config, repetition.place))
+    run = run.within(f"layers.{repetition.index}")
+    return layer_forward(x, layers[repetition.place], masks, repetition.index, run)
 
 
 def encoder_backward(dy, dhidden_states, dattentions, cache, slots, run):
@@ -813,18 +1045,24 @@ def encoder_backward(dy, dhidden_states, dattentions, cache, slots, run):
     """
     dx = dy
     layers = layer_parameters(slots, run.schedule)
-    repetition = len(cache.layers)
-    for layer, dhidden in zip(reversed(run.schedule), reversed(dhidden_states), strict=True):
-        for place in reversed(layer):
-            repetition -= 1
+    for segment in reversed(cache.segments):
+        caches = segment_caches(segment, cache, run)
+        for repetition, x, layer_cache in zip(
+            reversed(segment.repetitions),
+            segment_inputs(segment, caches, run),
+            reversed(caches),
+            strict=True,
+        ):
             dx = layer_backward(
                 dx,
-                cache.layers[repetition],
-                layers[place],
-                run.within(f"layers.{repetition}"),
-                dattentions[repetition],
+                x,
+                layer_cache,
+                layers[repetition.place],
+                run.within(f"layers.{repetition.index}"),
+                dattentions[repetition.index],
             )
-        dx = add_gradients(dx, dhidden)
+            if repetition.is_first_of_layer:
+                dx = add_gradients(dx, dhidden_states[repetition.layer])
     dx, *_ = run.call(
         "embedding_hidden_mapping_in",
         run.backend.linear_backward,

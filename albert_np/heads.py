@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from albert_np.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from albert_np.encoder import activation_backward, activation_forward
 from albert_np.functions.accumulate import add_gradients
@@ -21,6 +23,7 @@ from albert_np.functions.mean_squared_error import (
     mean_squared_error_backward,
     mean_squared_error_forward,
 )
+from albert_np.functions.packing import unpack_backward, unpack_forward
 from albert_np.functions.reshape import reshape_backward, reshape_forward
 from albert_np.functions.select import select_backward, select_forward
 
@@ -28,8 +31,8 @@ FIRST_TOKEN = (slice(None), 0)
 
 # Of the logits of question answering, (B, S, 2): of the start and of the end of an answer.
 NUM_ENDS = 2
-START = (slice(None), slice(None), 0)
-END = (slice(None), slice(None), 1)
+START = (Ellipsis, 0)
+END = (Ellipsis, 1)
 
 # What each problem has for its loss.
 LOSSES = {
@@ -82,6 +85,7 @@ class MultipleChoiceCache(NamedTuple):
 
 class AnswerEndCache(NamedTuple):
     select: object
+    unpack: object
     loss: LossCache
 
 
@@ -141,7 +145,8 @@ def pooler_forward(x, parameters, run):
     y : array, shape (B, H)
     cache : PoolerCache
     """
-    first, select_cache = run.call("first_token", select_forward, x, FIRST_TOKEN)
+    index = FIRST_TOKEN if run.packed is None else (run.packed.offsets[:-1],)
+    first, select_cache = run.call("first_token", select_forward, x, index)
     z, linear_cache = run.call(
         "linear", run.backend.linear_forward, first, parameters["weight"], parameters["bias"]
     )
@@ -339,7 +344,7 @@ def _classifier_dropout_prob(config):
     return config.classifier_dropout_prob
 
 
-def classifier_forward(x, labels, parameters, run, problem_type=SINGLE_LABEL):
+def classifier_forward(x, labels, parameters, run, problem_type=SINGLE_LABEL, packed=None):
     """Dropout and a linear map, from hidden states to one logit a label, and the loss.
 
     Parameters
@@ -354,6 +359,8 @@ def classifier_forward(x, labels, parameters, run, problem_type=SINGLE_LABEL):
     run : Run
     problem_type : str, optional
         Says which loss.
+    packed : PackedBatch, optional
+        Where the tokens lie, if x is of a packed batch's tokens.
 
     Returns
     -------
@@ -363,7 +370,7 @@ def classifier_forward(x, labels, parameters, run, problem_type=SINGLE_LABEL):
     cache : ClassifierCache
     """
     dropout_cache = None
-    if dropout := run.dropout(_classifier_dropout_prob(run.config), CLASSIFIER_SITE):
+    if dropout := run.dropout(_classifier_dropout_prob(run.config), CLASSIFIER_SITE, packed):
         x, dropout_cache = run.call("dropout", dropout_forward, x, dropout)
     logits, linear_cache = run.call(
         "classifier",
@@ -471,6 +478,7 @@ def question_answering_forward(x, start_positions, end_positions, parameters, ru
     Returns
     -------
     start_logits, end_logits : array, shape (B, S)
+        Of a packed batch too; 0 at the padding.
     loss : array, shape (), or None
         None without positions.
     cache : QuestionAnsweringCache
@@ -523,10 +531,17 @@ def question_answering_backward(dstart_logits, dend_logits, dloss, cache, slots,
 
 
 def _answer_end_forward(logits, index, positions, run):
-    """One end of the answers: its part of the logits, and its loss where there are positions."""
-    end_logits, select_cache = run.call("select", select_forward, logits, index)
-    loss, loss_cache = _loss_forward(end_logits, positions, run)
-    return end_logits, loss, AnswerEndCache(select_cache, loss_cache)
+    """One end of the answers: its part of the logits, and its loss where there are positions.
+
+    The softmax spans the columns of a padded batch, and the real tokens alone of a packed one.
+    """
+    of_tokens, select_cache = run.call("select", select_forward, logits, index)
+    columns, unpack_cache = of_tokens, None
+    if run.packed is not None:
+        lowest = float(np.finfo(of_tokens.dtype).min)
+        columns, unpack_cache = run.call("unpack", unpack_forward, of_tokens, run.packed, lowest)
+    loss, loss_cache = _loss_forward(columns, positions, run)
+    return run.unpacked(of_tokens), loss, AnswerEndCache(select_cache, unpack_cache, loss_cache)
 
 
 def _answer_end_backward(dend_logits, dloss, cache, run):
@@ -534,4 +549,6 @@ def _answer_end_backward(dend_logits, dloss, cache, run):
     dend_logits = _loss_backward(dend_logits, dloss, cache.loss, run)
     if dend_logits is None:
         return None
+    if run.packed is not None:
+        dend_logits = run.call("unpack", unpack_backward, dend_logits, cache.unpack)
     return run.call("select", select_backward, dend_logits, cache.select)

@@ -122,6 +122,25 @@ def check_inputs(
     )
 
 
+def packed_tokens(inputs, packed):
+    """The same batch with its tokens packed; its masks stay those of the padded one.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    packed : PackedBatch
+
+    Returns
+    -------
+    Inputs
+    """
+    names = ("input_ids", "inputs_embeds", "token_type_ids", "position_ids")
+    values = {name: getattr(inputs, name) for name in names}
+    return inputs._replace(
+        **{name: None if v is None else v[packed.places] for name, v in values.items()}
+    )
+
+
 def merge_choices(arguments):
     """Lay the choices of all questions one after another, as the rows of one batch.
 
@@ -388,6 +407,23 @@ def check_seed(seed):
     if seed is not None and not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
     return None if seed is None else int(seed)
+
+
+def check_packed(packed):
+    """Check whether a batch is to be packed: True, False, or None where the model may decide."""
+    if packed is not None and not isinstance(packed, bool | np.bool_):
+        raise TypeError(f"packed is {packed!r}; expected True, False or None")
+    return None if packed is None else bool(packed)
+
+
+def check_checkpoint_every(checkpoint_every):
+    """Check after how many repetitions to compute again: None, or 1 or more."""
+    if checkpoint_every is None:
+        return
+    if isinstance(checkpoint_every, bool) or not isinstance(checkpoint_every, int | np.integer):
+        raise TypeError(f"checkpoint_every is {checkpoint_every!r}; expected an integer or None")
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every is {checkpoint_every}; expected 1 or more")
 
 
 def check_output_gradients(gradients, outputs, dtype):

@@ -2,8 +2,11 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from albert_np.albert import AlbertCache, albert_backward, albert_forward, albert_shapes
 from albert_np.functions.bias import add_backward, add_forward
+from albert_np.functions.cross_entropy import IGNORE_INDEX
 from albert_np.heads import (
     NUM_ENDS,
     classifier_backward,
@@ -96,6 +99,8 @@ class AlbertModel(AlbertPreTrainedModel):
     True
     """
 
+    token_outputs = ("last_hidden_state",)
+
     def __init__(self, config, add_pooling_layer=True, **settings):
         super().__init__(config, add_pooling_layer=add_pooling_layer, **settings)
 
@@ -146,6 +151,8 @@ class AlbertForMaskedLM(AlbertPreTrainedModel):
     """
 
     label_names = ("labels",)
+    token_labels = ("labels",)
+    token_outputs = ("logits",)
 
     @staticmethod
     def parameter_shapes(config):
@@ -213,6 +220,8 @@ class AlbertForPreTraining(AlbertPreTrainedModel):
     """
 
     label_names = ("labels", "sentence_order_label")
+    token_labels = ("labels",)
+    token_outputs = ("prediction_logits",)
 
     @staticmethod
     def parameter_shapes(config):
@@ -399,6 +408,8 @@ class AlbertForTokenClassification(AlbertPreTrainedModel):
     """
 
     label_names = ("labels",)
+    token_labels = ("labels",)
+    token_outputs = ("logits",)
 
     @staticmethod
     def parameter_shapes(config):
@@ -414,7 +425,7 @@ class AlbertForTokenClassification(AlbertPreTrainedModel):
         p = self.parameters
         albert, albert_cache = albert_forward(batch, under(p, "albert"), run.within("albert"))
         logits, loss, classifier_cache = classifier_forward(
-            albert.last_hidden_state, labels["labels"], p, run
+            albert.last_hidden_state, labels["labels"], p, run, packed=run.packed
         )
         outputs = TokenClassifierOutput(loss, logits, albert.hidden_states, albert.attentions)
         return outputs, ClassificationModelCache(albert_cache, classifier_cache)
@@ -554,6 +565,19 @@ class AlbertForQuestionAnswering(AlbertPreTrainedModel):
             name: check_positions(name, positions, batch.shape)
             for name, positions in labels.items()
         }
+
+    def _needs_padding(self, labels, packed):
+        return True  # its softmax spans the padding
+
+    def _packed_labels(self, labels, packed):
+        """Positions in the padding are outside of the sequence, and so ignored."""
+        rows = np.arange(len(packed.real))
+        checked = dict(labels)
+        for name, positions in labels.items():
+            if positions is not None:
+                inside = packed.real[rows, np.maximum(positions, 0)]
+                checked[name] = np.where(inside, positions, IGNORE_INDEX)
+        return checked
 
     def _forward(self, batch, labels, run):
         p = self.parameters

@@ -1,6 +1,7 @@
 """What all models have in common: parameters, calls, derivatives, traces, loading and saving."""
 
 import warnings
+from dataclasses import replace
 from inspect import signature
 
 from albert_np import tensorflow
@@ -15,8 +16,15 @@ from albert_np.encoder import (
     layer_schedule,
     needs_plain_attention,
 )
-from albert_np.functions import calling
-from albert_np.inputs import check_inputs, check_output_gradients, check_seed
+from albert_np.functions.cross_entropy import IGNORE_INDEX
+from albert_np.functions.packing import packed_batch
+from albert_np.inputs import (
+    check_checkpoint_every,
+    check_inputs,
+    check_output_gradients,
+    check_packed,
+    check_seed,
+)
 from albert_np.outputs import Gradients
 from albert_np.parameters import allocate, initialize, without_heads, zeros_like
 from albert_np.resizing import ResizableEmbeddings
@@ -31,7 +39,7 @@ BATCH = (
     "head_mask",
     "inputs_embeds",
 )
-CALL_ARGUMENTS = (*BATCH, "output_attentions", "output_hidden_states", "seed")
+CALL_ARGUMENTS = (*BATCH, "output_attentions", "output_hidden_states", "seed", "packed")
 
 
 class AlbertPreTrainedModel(ResizableEmbeddings):
@@ -45,7 +53,7 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
     dtype : {"float32", "float64"}, optional
         Of parameters, activations and gradients.
     backend : str or Backend, optional
-        "numpy", the reference.
+        "numpy", the reference; or "numba", fused kernels for the CPU.
     **structure
         What else the class says it is made with.
 
@@ -64,9 +72,12 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
 
     # A class adds what is its own: parameter_shapes(config); where it has labels,
     # _check_labels(labels, batch); _forward(batch, labels, run), which returns outputs and a cache;
-    # and _backward(gradients, cache, slots, run), which returns dinputs_embeds.
+    # and _backward(gradients, cache, slots, run), which returns dinputs_embeds. Labels and outputs
+    # that it names as those of tokens are packed where the batch is.
 
     label_names = ()
+    token_labels = ()
+    token_outputs = ()
 
     def _check_batch(self, arguments):
         """Check the arguments that every model takes, name → value."""
@@ -286,6 +297,7 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         output_hidden_states=None,
         return_dict=None,
         seed=None,
+        packed=None,
         **labels,
     ):
         """Run the model forward; nothing is kept.
@@ -313,6 +325,10 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             False returns a tuple; by default as the configuration says.
         seed : int, optional
             Applies dropout, with masks drawn from this seed.
+        packed : bool, optional
+            Whether to do no work on padding: what attention_mask, of shape (B, S), leaves out.
+            Outputs are then 0 there, and a pooled output is that of the first token that is not
+            padding. By default, where no output that is asked for can tell the difference.
         **labels
             What the class says that it takes.
 
@@ -337,19 +353,24 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
                 "output_attentions": output_attentions,
                 "output_hidden_states": output_hidden_states,
                 "seed": seed,
+                "packed": packed,
                 **labels,
             }
         )
-        outputs, _ = self._forward(batch, labels, run)
+        outputs, _ = self._run_forward(batch, labels, run)
         if return_dict is None:
             return_dict = self.config.use_return_dict
         return outputs if return_dict else outputs.to_tuple()
 
-    def vjp(self, **inputs):
+    def vjp(self, *, checkpoint_every=None, **inputs):
         """Run the model forward, and return its vector–Jacobian product.
 
         Parameters
         ----------
+        checkpoint_every : int, optional
+            Keep only what enters every so many repetitions of the layer, and compute the rest
+            again in the pullback: the same gradients, to the last bit, in less memory and more
+            time. By default, all that the pullback needs is kept.
         **inputs
             As for a call.
 
@@ -370,19 +391,21 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         ValueError, TypeError
             If an argument is of another shape or type, or out of range.
         """
-        batch, labels, run = self._begin(inputs, keep=True)
-        outputs, cache = self._forward(batch, labels, run)
+        batch, labels, run = self._begin(inputs, keep=True, checkpoint_every=checkpoint_every)
+        outputs, cache = self._run_forward(batch, labels, run)
 
         def pullback(output_gradients=None):
             return self._pull_back(output_gradients, outputs, cache, run)
 
         return outputs, pullback
 
-    def loss_and_gradients(self, **inputs):
+    def loss_and_gradients(self, *, checkpoint_every=None, **inputs):
         """The loss and its gradients, without what the loss does not need.
 
         Parameters
         ----------
+        checkpoint_every : int, optional
+            As for `vjp`.
         **inputs
             As for a call, labels included.
 
@@ -397,8 +420,10 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             If labels are missing, or an argument is of another shape or type, or out of range.
         """
         self._need_loss(inputs)
-        batch, labels, run = self._begin(inputs, keep=True, loss_only=True)
-        outputs, cache = self._forward(batch, labels, run)
+        batch, labels, run = self._begin(
+            inputs, keep=True, loss_only=True, checkpoint_every=checkpoint_every
+        )
+        outputs, cache = self._run_forward(batch, labels, run)
         return outputs.loss, self._pull_back(None, outputs, cache, run)
 
     def trace(self, *, gradients=False, **inputs):
@@ -410,7 +435,7 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             True: also the gradients of the loss, of every intermediate. A dictionary: those of
             the outputs that it names, as for the pullback of `vjp`.
         **inputs
-            As for a call.
+            As for a call; the batch is packed only if `packed` is True.
 
         Returns
         -------
@@ -424,14 +449,16 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         if gradients is True:
             self._need_loss(inputs)
         trace = Trace()
-        batch, labels, run = self._begin(inputs, keep=True, backend=NUMPY, call=trace.record)
-        trace.outputs, cache = self._forward(batch, labels, run)
+        batch, labels, run = self._begin(
+            {"packed": False} | inputs, keep=True, backend=NUMPY, call=trace.record
+        )
+        trace.outputs, cache = self._run_forward(batch, labels, run)
         if gradients is not False:
             output_gradients = None if gradients is True else gradients
             trace.gradients = self._pull_back(output_gradients, trace.outputs, cache, run)
         return trace
 
-    def _begin(self, arguments, *, backend=None, call=calling.call, keep=False, loss_only=False):
+    def _begin(self, arguments, *, backend=None, **how):
         """Check the arguments of a call: its batch, its labels, and how it is run."""
         known = {*CALL_ARGUMENTS, *self.label_names}
         for name in arguments:
@@ -444,19 +471,63 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         labels = {name: given[name] for name in self.label_names}
         batch = self._check_batch({name: given[name] for name in BATCH})
         output_attentions = self._asked_for("output_attentions", given)
+        backend = backend or self.backend
         run = Run(
             config=self.config,
             schedule=layer_schedule(self.config),
-            backend=backend or self.backend,
+            backend=backend,
             seed=check_seed(given["seed"]),
             output_attentions=output_attentions,
             output_hidden_states=self._asked_for("output_hidden_states", given),
-            plain_attention=needs_plain_attention(self.config, batch, output_attentions),
-            keep=keep,
-            loss_only=loss_only,
-            call=call,
+            plain_attention=needs_plain_attention(self.config, batch, output_attentions, backend),
+            **how,
         )
-        return batch, self._check_labels(labels, batch), run
+        check_checkpoint_every(run.checkpoint_every)
+        labels = self._check_labels(labels, batch)
+        packed = self._packed(check_packed(given["packed"]), batch, labels, run)
+        if packed is None:
+            return batch, labels, run
+        return batch, self._packed_labels(labels, packed), run._replace(packed=packed)
+
+    def _packed(self, asked, batch, labels, run):
+        """Where the tokens of the batch lie once it is packed; None if it is to stay as it is."""
+        if asked is False or batch.attention_mask is None or batch.attention_mask.ndim > 2:
+            return None
+        packed = packed_batch(batch.attention_mask)
+        if asked is None and (self._shows_padding(run) or self._needs_padding(labels, packed)):
+            return None
+        return packed
+
+    def _shows_padding(self, run):
+        """Whether an output that is asked for has a place for each token."""
+        shown = self.token_outputs or run.output_hidden_states or run.output_attentions
+        return bool(shown) and not run.loss_only
+
+    def _needs_padding(self, labels, packed):
+        """Whether the other outputs depend on padding: it is labelled, or it comes first."""
+        labelled = any(
+            labels[name] is not None and (labels[name][~packed.real] != IGNORE_INDEX).any()
+            for name in self.token_labels
+        )
+        has_pooler = "albert.pooler.weight" in self.parameters
+        return labelled or (has_pooler and not packed.real[:, 0].all())
+
+    def _packed_labels(self, labels, packed):
+        """The labels, those of tokens packed."""
+        return {
+            name: value[packed.places] if name in self.token_labels and value is not None else value
+            for name, value in labels.items()
+        }
+
+    def _run_forward(self, batch, labels, run):
+        """What the class's forward pass returns, its outputs in their places."""
+        outputs, cache = self._forward(batch, labels, run)
+        unpacked = {
+            name: run.unpacked(getattr(outputs, name))
+            for name in self.token_outputs
+            if getattr(outputs, name) is not None
+        }
+        return replace(outputs, **unpacked), cache
 
     def _asked_for(self, name, arguments):
         """Whether an output is asked for: by the call or, where it does not say, by the config."""
@@ -473,5 +544,9 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
 
     def _pull_back(self, output_gradients, outputs, cache, run):
         gradients = check_output_gradients(output_gradients, outputs, self.dtype)
+        if run.packed is not None:
+            for name in self.token_outputs:
+                if name in gradients:
+                    gradients[name] = gradients[name][run.packed.places]
         slots = zeros_like(self.parameters)
         return Gradients(slots, self._backward(gradients, cache, slots, run))

@@ -16,6 +16,7 @@ from albert_np import (
 from albert_np.config import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from albert_np.encoder import layer_schedule
 
+TESTED = {"backend": "numpy"}  # which the fixture `each_backend` changes
 LABEL_MAPS = ("id2label", "label2id")
 WITH_A_LOSS = (
     AlbertForMaskedLM,
@@ -70,8 +71,11 @@ def suited_to(model_class, config):
 
 
 def random_model(model_class, config, seed=0, dtype="float64", **settings):
-    """A model none of whose parameters is 0 or 1, so that none can be left out unnoticed."""
-    model = model_class(config, seed=seed, dtype=dtype, **settings)
+    """A model none of whose parameters is 0 or 1, so that none can be left out unnoticed.
+
+    It runs on the back end that is being tested, where the fixture `each_backend` is used.
+    """
+    model = model_class(config, seed=seed, dtype=dtype, backend=TESTED["backend"], **settings)
     generator = np.random.default_rng(seed + 1)
     for name, array in model.parameters.items():
         if array.ndim == 1:
@@ -123,7 +127,7 @@ def random_labels(model_class, config, generator, ids):
         return {"labels": _some_ignored(generator.integers(0, ids.shape[1], B), generator)}
     if model_class is AlbertForQuestionAnswering:
         positions = generator.integers(0, S + 2, (2, B))  # some behind the end: ignored
-        positions[:, 0] = generator.integers(0, S, 2)
+        positions[:, 0] = 0  # which is never padding
         return {"start_positions": positions[0], "end_positions": positions[1]}
     return {}
 
@@ -174,7 +178,8 @@ def unshared(model):
             for i in range(inner)
         },
     }
-    copy = type(model)(AlbertConfig(**(config.to_dict() | settings)), dtype=model.dtype)
+    unshared_config = AlbertConfig(**(config.to_dict() | settings))
+    copy = type(model)(unshared_config, dtype=model.dtype, backend=model.backend)
 
     def shared_name(name):
         prefix, found, rest = name.partition("albert_layer_groups.")

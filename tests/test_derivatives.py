@@ -22,6 +22,8 @@ from models_support import (
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 STEP = 1e-30
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -72,9 +74,15 @@ def random_directions(model, generator):
 
 
 @pytest.mark.parametrize("model_class", CLASSES)
-@given(config=configs(dropout=True), seed=SEEDS, from_embeds=st.booleans(), drop=st.booleans())
+@given(
+    config=configs(dropout=True),
+    seed=SEEDS,
+    from_embeds=st.booleans(),
+    drop=st.booleans(),
+    packed=st.booleans(),
+)
 def test_gradients_of_all_outputs_are_those_of_the_complex_step(
-    model_class, config, seed, from_embeds, drop
+    model_class, config, seed, from_embeds, drop, packed
 ):
     generator = np.random.default_rng(seed)
     config = suited_to(model_class, config)
@@ -84,6 +92,7 @@ def test_gradients_of_all_outputs_are_those_of_the_complex_step(
         "output_hidden_states": True,
         "output_attentions": True,
         "seed": seed if drop else None,
+        "packed": packed,
     }
     output_gradients = random_like(model(**batch, **call), generator)
     if model_class.label_names:

@@ -19,6 +19,8 @@ from albert_np.functions.binary_cross_entropy import binary_cross_entropy_forwar
 from albert_np.functions.cross_entropy import cross_entropy_forward
 from albert_np.functions.mean_squared_error import mean_squared_error_forward
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 IDS = [[1, 2, 3], [4, 5, 6]]
 SEEDS = st.integers(0, 2**32 - 1)
 

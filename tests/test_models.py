@@ -15,6 +15,8 @@ from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, Alb
 from albert_np.backend import NUMPY
 from albert_np.encoder import layer_schedule
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 SEEDS = st.integers(0, 2**32 - 1)
 
 

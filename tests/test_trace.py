@@ -33,12 +33,13 @@ def small_config(**settings):
     )
 
 
-def traced(model_class, config, seed, drop=False):
+def traced(model_class, config, seed, drop=False, packed=False):
     """A random model, a batch, a gradient for each output, and the trace of all that."""
     generator = np.random.default_rng(seed)
     config = suited_to(model_class, config)
     model = random_model(model_class, config, seed)
     batch = random_batch(model_class, config, generator) | {"seed": seed if drop else None}
+    batch["packed"] = packed
     outputs = model(**batch)
     gradients = random_like(outputs, generator)
     if model_class.label_names:
@@ -47,9 +48,11 @@ def traced(model_class, config, seed, drop=False):
 
 
 @pytest.mark.parametrize("model_class", CLASSES)
-@given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans())
-def test_a_trace_has_the_outputs_and_gradients_of_the_model(model_class, config, seed, drop):
-    model, batch, gradients, trace = traced(model_class, config, seed, drop)
+@given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans(), packed=st.booleans())
+def test_a_trace_has_the_outputs_and_gradients_of_the_model(
+    model_class, config, seed, drop, packed
+):
+    model, batch, gradients, trace = traced(model_class, config, seed, drop, packed)
     outputs, pullback = model.vjp(**batch)
     for name in outputs.keys():  # noqa: SIM118 (iterating gives the values)
         np.testing.assert_array_equal(trace.outputs[name], outputs[name])
@@ -60,9 +63,9 @@ def test_a_trace_has_the_outputs_and_gradients_of_the_model(model_class, config,
 
 
 @pytest.mark.parametrize("model_class", CLASSES)
-@given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans())
-def test_every_operation_runs_again_alone(model_class, config, seed, drop):
-    *_, trace = traced(model_class, config, seed, drop)
+@given(config=configs(dropout=True), seed=SEEDS, drop=st.booleans(), packed=st.booleans())
+def test_every_operation_runs_again_alone(model_class, config, seed, drop, packed):
+    *_, trace = traced(model_class, config, seed, drop, packed)
     names = [operation.name for operation in trace]
     assert len(set(names)) == len(names) == len(trace)
     for operation in trace:

@@ -10,12 +10,12 @@ import os
 import sys
 import warnings
 
-from albert_np.cli import answer, classify, embed, fill_mask, info, pretrain, tag, trace
+from albert_np.cli import answer, classify, embed, fill_mask, info, pretrain, tag, trace, warm_up
 from albert_np.cli.arguments import Parser
 from albert_np.cli.texts import with_places
 
 PROGRAM = "albert-np"
-COMMANDS = (fill_mask, embed, classify, tag, answer, info, trace, pretrain)
+COMMANDS = (fill_mask, embed, classify, tag, answer, info, trace, pretrain, warm_up)
 INTERRUPTED = 130  # as a shell reports a command that Ctrl-C ended
 
 

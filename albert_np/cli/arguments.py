@@ -46,10 +46,31 @@ def add_model_directory(parser):
     )
 
 
-def add_model(parser):
-    add_model_directory(parser)
+def add_dtype(parser):
     parser.add_argument(
         "--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)"
+    )
+
+
+def add_model(parser):
+    """The model that a command runs, and how it runs it."""
+    add_model_directory(parser)
+    add_dtype(parser)
+    parser.add_argument(
+        "--backend",
+        choices=("numpy", "numba"),
+        default="numpy",
+        help="the reference, or fused kernels for the CPU (default: numpy)",
+    )
+    add_threads(parser)
+
+
+def add_threads(parser):
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="how many threads BLAS and the kernels use (default: one for each core)",
     )
 
 

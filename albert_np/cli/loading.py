@@ -43,7 +43,16 @@ def load(options, *expected, base=False, fast=False):
     tokenizer = tokenizer_class.from_pretrained(options.model)
     if base:
         return _load_base(options), tokenizer
-    return model_class.from_pretrained(options.model, dtype=options.dtype), tokenizer
+    return model_class.from_pretrained(options.model, **_how(options)), tokenizer
+
+
+def _how(options):
+    """How the model runs: by the reference, where a command has no choice of a back end."""
+    from albert_np import set_threads
+
+    if getattr(options, "threads", None) is not None:
+        set_threads(options.threads)
+    return {"dtype": options.dtype, "backend": getattr(options, "backend", "numpy")}
 
 
 def _load_base(options):
@@ -55,5 +64,5 @@ def _load_base(options):
         # That the head's weights are left out is what was asked for.
         warnings.filterwarnings("ignore", message=".*the model has no use for")
         return AlbertModel.from_pretrained(
-            options.model, dtype=options.dtype, add_pooling_layer=False
+            options.model, add_pooling_layer=False, **_how(options)
         )

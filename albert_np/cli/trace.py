@@ -3,7 +3,7 @@
 import math
 from itertools import chain
 
-from albert_np.cli.arguments import add_json, add_model, add_text
+from albert_np.cli.arguments import add_dtype, add_json, add_model_directory, add_text
 from albert_np.cli.loading import load
 from albert_np.cli.output import UNLIMITED_WIDTH, new_console, new_table, print_json
 from albert_np.cli.texts import texts_of
@@ -24,7 +24,8 @@ def add(commands):
         epilog=EXAMPLES,
     )
     add_text(parser)
-    add_model(parser)
+    add_model_directory(parser)
+    add_dtype(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 

@@ -1,7 +1,8 @@
 """Activations, element by element: gelu_new, gelu, relu, silu, and the pooler's tanh.
 
-Each `cache` is what the derivative is a function of: x, or y where y says it more simply. Arrays
-have one axis or more.
+Each `cache` is what the derivative is a function of: x, or y where y says it more simply. Of those
+in `ACTIVATIONS`, `forward(cache)` gives y again, so that nobody need keep y. Arrays have one axis
+or more.
 """
 
 import math
@@ -242,6 +243,7 @@ def tanh_backward(dy, cache):
 class GivenCache(NamedTuple):
     backward: object
     cache: object
+    y: object  # kept, since nobody knows what a given function could tell it from
 
 
 def given_forward(x, pair):
@@ -262,7 +264,7 @@ def given_forward(x, pair):
     """
     forward, backward = pair
     y, cache = forward(x)
-    return y, GivenCache(backward, cache)
+    return y, GivenCache(backward, cache, y)
 
 
 def given_backward(dy, cache):

@@ -1,25 +1,25 @@
-"""A sequence cut into chunks, and put together again."""
+"""Sequences, or a packed batch of them, cut into chunks, and put together again."""
 
 import numpy as np
 
 
 def split_forward(x, size):
-    """Cut the sequences into chunks of one size. Nothing is copied.
+    """Cut the axis of tokens into chunks of one size, but for the last. Nothing is copied.
 
-        y_k = x[:, k·size : (k + 1)·size]
+        y_k = x[…, k·size : (k + 1)·size, :]
 
     Parameters
     ----------
-    x : array, shape (B, S, ...)
+    x : array, shape (..., S, N)
     size : int
-        A divisor of S.
 
     Returns
     -------
-    y : list of array, shape (B, size, ...)
+    y : list of array, shape (..., size, N)
     cache : None
     """
-    return [x[:, start : start + size] for start in range(0, x.shape[1], size)], None
+    S = x.shape[-2]
+    return [x[..., start : start + size, :] for start in range(0, S, size)], None
 
 
 def split_backward(dy, cache):
@@ -27,14 +27,14 @@ def split_backward(dy, cache):
 
     Parameters
     ----------
-    dy : list of array, shape (B, size, ...)
+    dy : list of array, shape (..., size, N)
     cache : None
 
     Returns
     -------
-    dx : array, shape (B, S, ...)
+    dx : array, shape (..., S, N)
     """
-    return np.concatenate(dy, axis=1)
+    return np.concatenate(dy, axis=-2)
 
 
 def join_forward(chunks):
@@ -42,15 +42,15 @@ def join_forward(chunks):
 
     Parameters
     ----------
-    chunks : list of array, shape (B, size, ...)
+    chunks : list of array, shape (..., size, N)
 
     Returns
     -------
-    y : array, shape (B, S, ...)
+    y : array, shape (..., S, N)
     cache : int
         size.
     """
-    return np.concatenate(chunks, axis=1), chunks[0].shape[1]
+    return np.concatenate(chunks, axis=-2), chunks[0].shape[-2]
 
 
 def join_backward(dy, cache):
@@ -58,11 +58,11 @@ def join_backward(dy, cache):
 
     Parameters
     ----------
-    dy : array, shape (B, S, ...)
+    dy : array, shape (..., S, N)
     cache : int
 
     Returns
     -------
-    dchunks : list of array, shape (B, size, ...)
+    dchunks : list of array, shape (..., size, N)
     """
     return split_forward(dy, cache)[0]

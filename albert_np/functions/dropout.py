@@ -39,12 +39,14 @@ class Dropout(NamedTuple):
     """One dropout of one call.
 
     `probability` is that of an element being dropped; `seed` is the call's; `site` tells the
-    dropouts of one call apart.
+    dropouts of one call apart. `packed` says where the rows of a packed batch lie, if they are
+    of one, so that a token meets the same mask in a packed batch and in a padded one.
     """
 
     probability: float
     seed: int
     site: int
+    packed: object = None
 
 
 def philox_4x32_10(counter, key):
@@ -84,29 +86,37 @@ def keep_mask(shape, dropout):
     Parameters
     ----------
     shape : tuple of int
-        (B, A, S, S), whose axes are sequence, head, row, column; (B, S, H), with head 0; or
-        (B, H), with head 0 and row 0.
+        (B, A, S, S), whose axes are sequence, head, row, column; (B, S, H), with head 0; (B, H),
+        with head 0 and row 0; or, of a packed batch, (T, H).
     dropout : Dropout
 
     Returns
     -------
     keep : bool array of that shape
     """
-    sequences, heads, rows, columns = {
-        4: shape,
-        3: (shape[0], 1, *shape[1:]),
-        2: (shape[0], 1, 1, shape[1]),
-    }[len(shape)]
-    counter = (
-        np.arange(-(-columns // 4)),
-        np.arange(rows)[:, None],
-        np.arange(sequences)[:, None, None, None],
-        (dropout.site << 16) + np.arange(heads)[:, None, None],
-    )
+    sequence, head, row = _coordinates(shape, dropout.packed)
+    columns = shape[-1]
+    counter = (np.arange(-(-columns // 4)), row, sequence, (dropout.site << 16) + head)
     words = philox_4x32_10(counter, (dropout.seed & LOW_32_BITS, dropout.seed >> 32))
     threshold = np.uint64(math.floor(dropout.probability * 2**32))
-    keep = np.stack([word >= threshold for word in words], axis=-1)  # (B, A, S, columns / 4, 4)
-    return keep.reshape(sequences, heads, rows, -1)[..., :columns].reshape(shape)
+    keep = np.stack([word >= threshold for word in words], axis=-1)  # (..., columns / 4, 4)
+    return keep.reshape(*keep.shape[:-2], -1)[..., :columns].reshape(shape)
+
+
+def _coordinates(shape, packed):
+    """The sequence, head and row of every row of an array, to broadcast against its columns."""
+    if packed is not None:
+        return packed.sequences[:, None], 0, packed.columns[:, None]
+    sequences, heads, rows = {
+        4: shape[:3],
+        3: (shape[0], 1, shape[1]),
+        2: (shape[0], 1, 1),
+    }[len(shape)]
+    return (
+        np.arange(sequences)[:, None, None, None],
+        np.arange(heads)[:, None, None],
+        np.arange(rows)[:, None],
+    )
 
 
 def _scaled(x, dropout):
@@ -123,7 +133,7 @@ def dropout_forward(x, dropout):
 
     Parameters
     ----------
-    x : array, shape (B, A, S, S), (B, S, H) or (B, H)
+    x : array, shape (B, A, S, S), (B, S, H), (B, H) or (T, H)
     dropout : Dropout
 
     Returns

@@ -11,7 +11,11 @@ from albert_np.functions.activations import gelu_new_backward, gelu_new_forward
 from albert_np.functions.bias import add_backward, add_forward, bias_backward, bias_forward
 from albert_np.functions.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from albert_np.functions.dropout import dropout_backward, dropout_forward
-from albert_np.functions.layer_norm import layer_norm_backward, layer_norm_forward
+from albert_np.functions.layer_norm import (
+    layer_norm_backward,
+    layer_norm_forward,
+    layer_norm_output,
+)
 from albert_np.functions.linear import linear_backward, linear_forward
 
 
@@ -45,6 +49,21 @@ def bias_gelu_new_forward(x, bias, call=calling.call):
     """
     biased, _ = call("bias", bias_forward, x, bias)
     return call("gelu_new", gelu_new_forward, biased)
+
+
+def bias_gelu_new_output(cache):
+    """What `bias_gelu_new_forward` gave, from its cache: bit for bit the same.
+
+    Parameters
+    ----------
+    cache
+
+    Returns
+    -------
+    y : array, shape (..., I)
+    """
+    y, _ = gelu_new_forward(cache)
+    return y
 
 
 def bias_gelu_new_backward(dy, cache, into=None, call=calling.call):
@@ -95,6 +114,20 @@ def bias_dropout_residual_layer_norm_forward(
     total, _ = call("add", add_forward, residual, biased)
     y, norm_cache = call("layer_norm", layer_norm_forward, total, weight, shift, eps)
     return y, BiasDropoutResidualLayerNormCache(dropout_cache, norm_cache)
+
+
+def bias_dropout_residual_layer_norm_output(cache):
+    """What `bias_dropout_residual_layer_norm_forward` gave, from its cache: bit for bit the same.
+
+    Parameters
+    ----------
+    cache : BiasDropoutResidualLayerNormCache
+
+    Returns
+    -------
+    y : array, shape (..., H)
+    """
+    return layer_norm_output(cache.layer_norm)
 
 
 def bias_dropout_residual_layer_norm_backward(dy, cache, into=None, call=calling.call):

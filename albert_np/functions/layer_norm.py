@@ -11,6 +11,7 @@ class LayerNormCache(NamedTuple):
     normalized: object  # (..., N)
     inverse_deviation: object  # (..., 1)
     weight: object  # (N,)
+    bias: object  # (N,)
 
 
 def layer_norm_forward(x, weight, bias, eps):
@@ -36,9 +37,26 @@ def layer_norm_forward(x, weight, bias, eps):
     variance = (centred * centred).mean(axis=-1, keepdims=True)
     inverse_deviation = 1 / np.sqrt(variance + eps)
     normalized = np.multiply(centred, inverse_deviation, out=centred)
-    y = normalized * weight
-    y += bias
-    return y, LayerNormCache(normalized, inverse_deviation, weight)
+    cache = LayerNormCache(normalized, inverse_deviation, weight, bias)
+    return layer_norm_output(cache), cache
+
+
+def layer_norm_output(cache):
+    """What `layer_norm_forward` gave, from its cache: bit for bit the same.
+
+        y = x̂ ∘ w + b
+
+    Parameters
+    ----------
+    cache : LayerNormCache
+
+    Returns
+    -------
+    y : array, shape (..., N)
+    """
+    y = cache.normalized * cache.weight
+    y += cache.bias
+    return y
 
 
 def layer_norm_backward(dy, cache, into=None):
@@ -62,7 +80,7 @@ def layer_norm_backward(dy, cache, into=None):
     dx : array, shape (..., N)
     dweight, dbias : array, shape (N,)
     """
-    normalized, inverse_deviation, weight = cache
+    normalized, inverse_deviation, weight, _ = cache
     rows = tuple(range(dy.ndim - 1))
     dweight = (dy * normalized).sum(axis=rows)
     dbias = dy.sum(axis=rows)

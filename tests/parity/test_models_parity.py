@@ -40,6 +40,8 @@ from albert_np import (  # noqa: E402
 from albert_np.encoder import layer_schedule  # noqa: E402
 from albert_np.training.optimizers import AdamW  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 TOLERANCE = 1e-11
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -40,6 +40,8 @@ from test_models_parity import TOLERANCE, assert_same_outputs  # noqa: E402
 
 from albert_np import AlbertConfig, AlbertModel  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 SEEDS = st.integers(0, 2**32 - 1)
 OUTPUTS = {"output_hidden_states": True, "output_attentions": True}
 

@@ -1,0 +1,70 @@
+"""How the kernels are compiled, and on how many threads they run: the one place with both."""
+
+import logging
+import os
+from contextlib import contextmanager
+
+# Threads that wait for work sleep: while they spin, BLAS and other Python threads have to do
+# without their cores. Read when the first kernel runs, unless the library is loaded already.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numba
+from numba import njit
+from numba.core import event
+
+# nogil: other Python threads go on. error_model: division as the hardware has it, since Python's
+# check for zero keeps a loop from becoming vector instructions. contract: fused multiply-adds.
+# No other freedom of fastmath: reordered sums would undo the rounding in `exponential`, and give
+# other bits on other machines.
+OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+set_num_threads = numba.set_num_threads
+
+
+def kernel(function):
+    """Compile a function that runs on the thread that calls it."""
+    return njit(**OPTIONS)(function)
+
+
+def parallel_kernel(function):
+    """Compile a function whose `prange` loops are shared among the threads."""
+    return njit(parallel=True, **OPTIONS)(function)
+
+
+class Compilations(event.Listener):
+    """Calls a function with the name of each kernel that is compiled, and not found on disk."""
+
+    def __init__(self, hear):
+        self.hear = hear
+
+    def on_start(self, event):
+        function = event.data["dispatcher"].py_func
+        if function.__module__.startswith("albert_np.kernels."):
+            self.hear(function.__name__)
+
+    def on_end(self, event):
+        pass
+
+
+@contextmanager
+def compilations():
+    """The names of the kernels that are compiled within, as they come."""
+    names = []
+    with event.install_listener("numba:compile", Compilations(names.append)):
+        yield names
+
+
+def announce_first_compilation():
+    """Say once that the first call takes so long because it compiles."""
+
+    def announce(_):
+        event.unregister("numba:compile", listener)
+        logging.getLogger("albert_np").warning(
+            "compiling kernels; they are kept on disk (`albert-np warm-up` compiles ahead)"
+        )
+
+    listener = Compilations(announce)
+    event.register("numba:compile", listener)
+
+
+announce_first_compilation()
