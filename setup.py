@@ -62,6 +62,7 @@ setup(
             "onnx>=1.16",
             "onnxruntime>=1.20",
             "matplotlib>=3.8",
+            *NUMBA,
         ],
     },
     entry_points={"console_scripts": ["albert-np = albert_np.cli:main"]},

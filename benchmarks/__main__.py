@@ -31,6 +31,7 @@ from benchmarks.arguments import (
     add_batches,
     add_contenders,
     add_plot,
+    check_back_ends,
     check_numbers,
     check_peers,
 )
@@ -155,7 +156,7 @@ def prepared_run(options):
         dtype=options.dtype,
         threads=options.threads,
         rounds=options.rounds,
-        back_ends=options.back_ends,
+        back_ends=check_back_ends(options.back_ends),
         peers=check_peers(options.peers),
         progress=None,
     )
@@ -258,7 +259,7 @@ def main(arguments=None):
     try:
         options = parse(arguments)
         return options.run(options)
-    except (NotAvailable, ContenderEnded, ValueError, OSError) as error:
+    except (NotAvailable, ContenderEnded, ImportError, ValueError, OSError) as error:
         print(f"benchmarks: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
 

@@ -5,8 +5,8 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from albert_np.backend import BACKENDS
-from benchmarks.environment import cores
+from albert_np.backend import BACKENDS, get_backend
+from albert_np.threads import cores
 from benchmarks.figures import PEERS
 
 FEWEST_ROUNDS = 5
@@ -50,6 +50,28 @@ def chosen(known):
         return names
 
     return choose
+
+
+def is_available(back_end):
+    """Whether the library that a back end needs is installed."""
+    try:
+        get_backend(back_end)
+    except ImportError:
+        return False
+    return True
+
+
+def check_back_ends(names):
+    """Our back ends to measure: those asked for, or those that are available.
+
+    Raises
+    ------
+    ImportError
+        If one that was asked for is not available.
+    """
+    for name in names or ():
+        get_backend(name)
+    return tuple(filter(is_available, BACKENDS)) if names is None else names
 
 
 def is_installed(peer):
@@ -100,9 +122,8 @@ def add_contenders(command, rounds):
     command.add_argument(
         "--back-ends",
         type=chosen(tuple(BACKENDS)),
-        default=tuple(BACKENDS),
         metavar="NAMES",
-        help=f"ours, of {','.join(BACKENDS)} (default: all)",
+        help=f"ours, of {','.join(BACKENDS)} (default: those that are available)",
     )
     command.add_argument(
         "--peers",

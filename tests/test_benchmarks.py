@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import benchmarks.__main__ as command
-from albert_np import AlbertForMaskedLM, AlbertModel
+from albert_np import AlbertForMaskedLM, AlbertModel, backend
+from albert_np.threads import cores
 from benchmarks import arguments, batches, correct, figures, readme, resident, scaling, table, work
-from benchmarks.environment import cores
 from benchmarks.functions import DIRECTIONS, FUNCTIONS, function_work, inputs_of, sizes_of
 
 # What the command accepts.
@@ -89,6 +89,17 @@ def test_an_absent_peer_is_one_line_and_status_2(peer, monkeypatch, capsys):
     assert command.main(["model", "--peers", peer]) == 2
     printed = capsys.readouterr().err
     assert f"the peer {peer} is not installed" in printed and printed.count("\n") == 1
+
+
+def test_a_back_end_without_its_library_is_left_out_and_cannot_be_asked_for(monkeypatch, capsys):
+    def absent():
+        raise ImportError("the back end 'numba' needs the library numba")
+
+    monkeypatch.setitem(backend.BACKENDS, "numba", absent)
+    assert arguments.check_back_ends(None) == ("numpy",)
+    assert command.main(["model", "--back-ends", "numpy,numba"]) == 2
+    printed = capsys.readouterr().err
+    assert "needs the library numba" in printed and printed.count("\n") == 1
 
 
 # What is counted.
