@@ -46,17 +46,7 @@ def multiply_strip(a, row, column, last, start, panels, steps, vectors, sums):
             for v in range(0, vectors, TILE_VECTORS):
                 tile(
                     min(TILE_VECTORS, vectors - v),
-                    a,
-                    row + i,
-                    column,
-                    last,
-                    start,
-                    panels,
-                    v * lanes * steps,
-                    steps,
-                    sums,
-                    i,
-                    v * lanes,
+                    a, row + i, column, last, start, panels, v * lanes * steps, steps, sums, i, v * lanes,
                 )
 
 
@@ -81,9 +71,7 @@ def pack_transposed(x, begin, end, panels):
             else:
                 for k in range(BLOCK):
                     for r in range(steps):
-                        panels[first + r * width + t + k] = (
-                            x[token + k, r] if token + k < end else 0
-                        )
+                        panels[first + r * width + t + k] = x[token + k, r] if token + k < end else 0
     return vectors
 
 
@@ -103,9 +91,7 @@ def pack(x, row, steps, begin, end, panels):
         else:
             for r in range(steps):
                 for j in range(width):
-                    panels[first + r * width + j] = (
-                        x[row + r, column + j] if column + j < end else 0
-                    )
+                    panels[first + r * width + j] = x[row + r, column + j] if column + j < end else 0
     return vectors
 
 
@@ -239,11 +225,7 @@ def linear_backward(dy, cache, into=None):
         into = np.zeros_like(weight), np.zeros(weight.shape[0], x.dtype) if has_bias else None
     dweight, dbias = into
     backward_weight(
-        dy_rows,
-        x_rows,
-        np.zeros(max(STRIP, 1), x.dtype),
-        dweight,
-        dbias if has_bias else np.zeros(0, x.dtype),
-        threads,
+        dy_rows, x_rows, np.zeros(max(STRIP, 1), x.dtype), dweight,
+        dbias if has_bias else np.zeros(0, x.dtype), threads,
     )
     return dx.reshape(x.shape), dweight, dbias
