@@ -5,6 +5,7 @@ from albert_np.kernels.numba.compiling import parallel_kernel
 from albert_np.kernels.numba.matrix_multiply import (
     STRIP,
     add_transposed_multiply,
+    aligned,
     multiply,
     multiply_transposed,
     share,
@@ -13,6 +14,7 @@ from numba import get_num_threads, prange
 
 from albert_np.functions.linear import LinearCache
 
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 TOKENS_OF_A_PART = 100  # with fewer, threads share the outputs, and each packs all tokens
 
 
@@ -33,10 +35,13 @@ def for_kernel(name, array, like=None):
     TypeError
         If its dtype is neither float32 nor float64, or another one than that of `like`.
     """
-    expected = ("float32", "float64") if like is None else (like.dtype.name,)
-    if array.dtype.name not in expected:
-        raise TypeError(f"{name} has dtype {array.dtype}; expected {' or '.join(expected)}")
-    return np.require(array, requirements="CW")
+    expected = FLOATS if like is None else (like.dtype,)
+    if array.dtype not in expected:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; expected {' or '.join(map(str, expected))}"
+        )
+    fits = array.flags.c_contiguous and array.flags.writeable
+    return array if fits else np.array(array, order="C")
 
 
 def linear_forward(x, weight, bias=None):
@@ -60,7 +65,7 @@ def linear_forward(x, weight, bias=None):
     outputs = weight.shape[0]
     rows = for_kernel("x", x).reshape(-1, x.shape[-1])
     start = np.zeros(outputs, x.dtype) if bias is None else for_kernel("bias", bias, x)
-    y = np.empty((len(rows), outputs), x.dtype)
+    y = aligned(len(rows) * outputs, rows).reshape(len(rows), outputs)
     threads = get_num_threads()
     token_parts = max(1, min(threads, len(rows) // TOKENS_OF_A_PART))
     output_parts = -(-threads // token_parts)
@@ -93,7 +98,7 @@ def linear_backward(dy, cache, into=None):
         into = np.zeros(weight.shape, x.dtype), np.zeros(len(weight), x.dtype)
     dweight, dbias = into[0], into[1] if has_bias else None
     threads = get_num_threads()
-    dx = np.empty(x_rows.shape, x.dtype)
+    dx = aligned(x_rows.size, x_rows).reshape(x_rows.shape)
     multiply(dy_rows, for_kernel("weight", weight, x), dx, threads)
     add_in_place(add_transposed_multiply, dweight, dy_rows, x_rows)
     if has_bias:

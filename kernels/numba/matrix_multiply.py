@@ -7,7 +7,7 @@ columns of B lie side by side as a vector register holds them.
 | --- | --- | --- | --- |
 | x Wᵀ | W | xᵀ | tokens |
 | dy W | dy | W | inputs |
-| dyᵀ x | dyᵀ, packed by strips | x | inputs |
+| dyᵀ x | dyᵀ, packed by rows | x | inputs |
 
 In the forward pass xᵀ is packed, since it is far smaller than W in a small batch: W, which does not
 fit in a cache, is read once and written never. (NumPy's BLAS packs W on each call, which takes it a
@@ -38,6 +38,7 @@ STRIP = 16  # rows of A that are stored together: a memory line of float32
 PANELS_BYTES = 2**20  # half of a level 2 cache; the other half is for what passes through
 MOST_PANELS = 8
 WEIGHT_STEPS = 512  # tokens that are summed in registers before a weight's gradient is touched
+WEIGHT_ROWS = 1024  # of dyᵀ, packed together
 AHEAD = 32  # rows between what is packed and what is asked for
 
 
@@ -58,7 +59,7 @@ def columns_at_once(steps, itemsize):
 
 @kernel
 def aligned(size, like):
-    """An empty array that begins where a memory line does, so that no vector lies in two."""
+    """An empty array that begins where a memory line does, so that no vector lies in two lines."""
     room = np.empty(size + LINE_BYTES // like.itemsize, like.dtype)
     skip = (-room.ctypes.data % LINE_BYTES) // like.itemsize
     return room[skip : skip + size]
@@ -148,6 +149,9 @@ def multiply_transposed_part(x, weight, bias, y, t0, t1, n0, n1):
         end = min(begin + tokens, t1)
         vectors = pack_rows(x, begin, end, panels)
         for n in range(n0, n1, STRIP):
+            # Where the strip will go is in lines that are far apart: they come while it multiplies.
+            for t in range(begin, end):
+                prefetch(y, t, n)
             multiply_strip(weight, n, 0, n1 - 1, bias, panels, steps, vectors, sums)
             store_transposed(sums, min(STRIP, n1 - n), y, begin, end, n)
 
@@ -188,18 +192,19 @@ def multiply(dy, weight, dx, parts):
 
 
 @kernel
-def pack_strip(dy, row, steps, column, count, strip):
-    """strip = dy[row : row + steps, column : column + count]ᵀ"""
-    flat = strip.reshape(-1)
-    whole = steps // BLOCK * BLOCK if count == STRIP else 0
-    for r in range(0, whole, BLOCK):
-        for i in range(BLOCK):
-            prefetch(dy, row + r + AHEAD + i, column)
-        for i in range(0, STRIP, BLOCK):
-            transpose_block(dy, row + r, column + i, flat, i * strip.shape[1] + r, strip.shape[1])
-    for r in range(whole, steps):
-        for i in range(count):
-            strip[i, r] = dy[row + r, column + i]
+def transpose_part(dy, row, steps, begin, end, rows):
+    """rows = dy[row : row + steps, begin:end]ᵀ"""
+    flat = rows.reshape(-1)
+    room = rows.shape[1]
+    whole = steps // (2 * BLOCK) * 2 * BLOCK
+    inside = (end - begin) // BLOCK * BLOCK
+    for r in range(0, whole, 2 * BLOCK):
+        for i in range(0, inside, BLOCK):
+            transpose_block(dy, row + r, begin + i, flat, i * room + r, room)
+            transpose_block(dy, row + r + BLOCK, begin + i, flat, i * room + r + BLOCK, room)
+    for r in range(steps):
+        for i in range(inside if r < whole else 0, end - begin):
+            rows[i, r] = dy[row + r, begin + i]
 
 
 @kernel
@@ -210,20 +215,22 @@ def add_transposed_multiply_part(dy, x, dweight, n0, n1):
     at_once = columns_at_once(most, dy.itemsize)
     panels = aligned(at_once * most, dy)
     sums = aligned(STRIP * at_once, dy).reshape(STRIP, at_once)
-    strip = aligned(STRIP * most, dy).reshape(STRIP, most)
-    start = np.zeros(STRIP, dy.dtype)
+    most_rows = min(WEIGHT_ROWS, n1 - n0)
+    rows = aligned(most_rows * most, dy).reshape(most_rows, most)
+    start = np.zeros(most_rows, dy.dtype)
     for t in range(0, tokens, WEIGHT_STEPS):
         steps = min(WEIGHT_STEPS, tokens - t)
-        for begin in range(0, inputs, at_once):
-            end = min(begin + at_once, inputs)
-            vectors = pack_columns(x, t, steps, begin, end, panels)
-            for n in range(n0, n1, STRIP):
-                rows = min(STRIP, n1 - n)
-                pack_strip(dy, t, steps, n, rows, strip)
-                multiply_strip(strip, 0, 0, rows - 1, start, panels, steps, vectors, sums)
-                for i in range(rows):
-                    for j in range(end - begin):
-                        dweight[n + i, begin + j] += sums[i, j]
+        for n in range(n0, n1, WEIGHT_ROWS):
+            count = min(WEIGHT_ROWS, n1 - n)
+            transpose_part(dy, t, steps, n, n + count, rows)
+            for begin in range(0, inputs, at_once):
+                width = min(at_once, inputs - begin)
+                vectors = pack_columns(x, t, steps, begin, begin + width, panels)
+                for i in range(0, count, STRIP):
+                    multiply_strip(rows, i, 0, count - 1, start, panels, steps, vectors, sums)
+                    for k in range(min(STRIP, count - i)):
+                        for j in range(width):
+                            dweight[n + i + k, begin + j] += sums[k, j]
 
 
 @parallel_kernel
