@@ -1,9 +1,11 @@
 """Every option of a call and of a configuration, on every class, alone and together."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.special
 from functions_support import whole
 from hypothesis import given
 from hypothesis import strategies as st
@@ -320,6 +322,37 @@ def test_chunks_run_one_after_the_other():
     assert "encoder.layers.0.ffn" not in names
 
 
+# memory
+
+ROWS, COLUMNS, WIDE = 4, 64, 1024
+
+
+def peak(**options):
+    """The most bytes that a forward pass holds at a time, of a model with a wide inner layer."""
+    sizes = {"hidden_size": 32, "intermediate_size": WIDE, "num_attention_heads": 2}
+    config = small_config(max_position_embeddings=COLUMNS, **(sizes | options))
+    model = AlbertModel(config)
+    ids = np.ones((ROWS, COLUMNS), int)
+    model(ids)  # what is made once, such as tables, is not counted
+    tracemalloc.start()
+    try:
+        model(ids)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_forward_pass_holds_one_repetition_at_a_time():
+    hidden_state = ROWS * COLUMNS * 32 * np.float32().nbytes
+    assert peak(num_hidden_layers=4) < peak(num_hidden_layers=1) + hidden_state
+
+
+def test_a_forward_pass_holds_one_chunk_at_a_time():
+    """Where all is one chunk, two arrays of the inner width are there, or more: of each, half."""
+    inner = ROWS * COLUMNS * WIDE * np.float32().nbytes
+    assert peak(chunk_size_feed_forward=COLUMNS // 2) < peak() - inner
+
+
 # position_embedding_type
 
 
@@ -338,6 +371,24 @@ def test_relative_positions_take_the_place_of_absolute_ones(kind):
     np.testing.assert_array_equal(elsewhere.last_hidden_state, outputs.last_hidden_state)
     model.parameters[f"{ATTENTION}.distance_embedding.weight"][9 + 3] += 1
     assert (model(**call).last_hidden_state != outputs.last_hidden_state).any()
+
+
+@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
+def test_keys_meet_the_distances_where_the_kind_says_so(kind):
+    """Then alone: the score of query and key is the sum of its terms, no more of them."""
+    model = random_model(AlbertModel, small_config(position_embedding_type=kind))
+    trace = model.trace(input_ids=[[1, 2, 3, 4]])
+    prefix = "encoder.layers.0.attention.self"
+    heads, distances = (
+        trace[f"{prefix}.{name}"].outputs for name in ("split_heads", "distance_embedding")
+    )
+    scores = heads["query"] @ heads["key"].swapaxes(-1, -2) / np.sqrt(heads["key"].shape[-1])
+    scores = scores + np.einsum("baid,ijd->baij", heads["query"], distances["y"])
+    if kind == "relative_key_query":
+        scores = scores + np.einsum("bajd,ijd->baij", heads["key"], distances["y"])
+    np.testing.assert_allclose(
+        trace[f"{prefix}.softmax"].outputs["y"], scipy.special.softmax(scores, axis=-1), rtol=1e-12
+    )
 
 
 # hidden_act

@@ -1,5 +1,6 @@
 """Fused kernels for the CPU, compiled by Numba: the functions that `Backend` takes from here."""
 
+from albert_np.kernels.numba.attention import attention_backward, attention_forward
 from albert_np.kernels.numba.bias_gelu_new import (
     bias_gelu_new_backward,
     bias_gelu_new_forward,
@@ -20,6 +21,8 @@ from albert_np.kernels.numba.linear_cross_entropy import (
 )
 
 __all__ = [
+    "attention_backward",
+    "attention_forward",
     "bias_dropout_residual_layer_norm_backward",
     "bias_dropout_residual_layer_norm_forward",
     "bias_dropout_residual_layer_norm_output",

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 from albert_np.kernels.numba.compiling import OPTIONS, kernel, parallel_kernel
-from albert_np.kernels.numba.exponential import exponential
+from albert_np.kernels.numba.exponential import exponential_flushed
 from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
 from albert_np.kernels.numba.products import TILE_ROWS, VECTOR_BYTES, add_product, set_product
 from numba import get_num_threads, njit, prange
@@ -89,9 +89,8 @@ def attention_forward(
         If the shapes do not fit each other.
     """
     tokens = check_shapes(query_key_value, num_attention_heads, attention_mask, packed)
-    rows = plain(query_key_value, query_key_value.dtype).reshape(
-        math.prod(tokens), query_key_value.shape[-1]
-    )
+    rows = plain(query_key_value, query_key_value.dtype)
+    rows = rows.reshape(math.prod(tokens), rows.shape[-1])
     T, H = rows.shape[0], rows.shape[1] // 3
     masked = np.zeros(T, bool) if attention_mask is None else ~attention_mask.reshape(T)
     cache = AttentionCache(
@@ -473,7 +472,7 @@ def raise_maximum(maximum, shrinkage, scores, keys, rows):
         for i in range(rows):
             maximum[i] = scores[j, i] if scores[j, i] > maximum[i] else maximum[i]
     for i in range(rows):
-        shrinkage[i] = exponential(shrinkage[i] - maximum[i])
+        shrinkage[i] = exponential_flushed(shrinkage[i] - maximum[i])
 
 
 @kernel
@@ -490,7 +489,7 @@ def exponentiate(scores, total, maximum, keys, rows):
     """s_j ← exp(s_j − m) and l ← l + Σ_j s_j"""
     for j in range(keys):
         for i in range(rows):
-            scores[j, i] = exponential(scores[j, i] - maximum[i])
+            scores[j, i] = exponential_flushed(scores[j, i] - maximum[i])
             total[i] += scores[j, i]
 
 
@@ -557,6 +556,6 @@ def differentiate(scores, dprobabilities, log_sum_exp, along, keys, rows):
     """p = exp(s − lse), in the place of s; ds = p ∘ (dp − Σ_j p_j dp_j), in the place of dp."""
     for j in range(keys):
         for i in range(rows):
-            p = exponential(scores[j, i] - log_sum_exp[i])
+            p = exponential_flushed(scores[j, i] - log_sum_exp[i])
             dprobabilities[j, i] = p * (dprobabilities[j, i] - along[i])
             scores[j, i] = p

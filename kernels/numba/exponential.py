@@ -75,14 +75,28 @@ def compile_exponential(dtype, integer, ln_2_high, ln_2_low, degree):
         high = integer(integer(exponent - half + exponent_of_1) << mantissa_bits).view(dtype)
         return series * low * high
 
-    return exponential_of_dtype
+    smallest = dtype(math.log(float(info.tiny)))
+
+    @njit(**SCALAR)
+    def exponential_flushed_of_dtype(x):
+        rounded = x * per_ln_2 + rounder
+        n = rounded - rounder
+        r = (x - n * ln_2_high) - n * ln_2_low
+        series = first
+        for coefficient in others:
+            series = series * r + coefficient
+        shift = integer(dtype(rounded).view(integer) << mantissa_bits)
+        y = integer(dtype(series).view(integer) + shift).view(dtype)
+        return dtype(0) if x < smallest else y
+
+    return exponential_of_dtype, exponential_flushed_of_dtype
 
 
 # 45426 has 15 bits, and n has 8; 2977044471 has 32, and n has 11.
-exponential_32 = compile_exponential(
+exponential_32, exponential_flushed_32 = compile_exponential(
     np.float32, np.int32, 45426 / 2**16, math.log(2) - 45426 / 2**16, degree=7
 )
-exponential_64 = compile_exponential(
+exponential_64, exponential_flushed_64 = compile_exponential(
     np.float64, np.int64, 2977044471 / 2**32, 1.9082149292705877e-10, degree=13
 )
 
@@ -108,3 +122,29 @@ def _exponential(x):
         return lambda x: exponential_32(x)
     if x == types.float64:
         return lambda x: exponential_64(x)
+
+
+def exponential_flushed(x):
+    """exp(x) for x ≤ 0, for compiled functions: for softmax, in half the instructions.
+
+    2ⁿ is added to the exponent bits of exp(r). So numbers below the smallest normal one are 0, and
+    x may be above 0, but not so far that the result is out of range.
+
+    Parameters
+    ----------
+    x : float32 or float64
+
+    Returns
+    -------
+    y : of x's type
+        Within 1 unit in the last place, or 0.
+    """
+    raise NotImplementedError("exponential_flushed is for compiled functions")
+
+
+@overload(exponential_flushed, jit_options=SCALAR)
+def _exponential_flushed(x):
+    if x == types.float32:
+        return lambda x: exponential_flushed_32(x)
+    if x == types.float64:
+        return lambda x: exponential_flushed_64(x)
