@@ -271,12 +271,13 @@ def attend_blocks(
     D = H // A
     dtype = context.dtype
     offsets = places.offsets
-    queries_t = scratch(D, BLOCK, context)
-    keys = scratch(BLOCK, D, context)
-    values = scratch(BLOCK, D, context)
-    scores = scratch(BLOCK, BLOCK, context)
-    factors = scratch(BLOCK, BLOCK, context)
-    sums = scratch(BLOCK, D, context)
+    size = min(BLOCK, longest_of(offsets))
+    queries_t = scratch(D, size, context)
+    keys = scratch(size, D, context)
+    values = scratch(size, D, context)
+    scores = scratch(size, size, context)
+    factors = scratch(size if drops else 0, size, context)
+    sums = scratch(size, D, context)
     words = np.zeros((4, BLOCK), np.uint32)
     maximum = np.zeros(BLOCK, dtype)
     total = np.zeros(BLOCK, dtype)
@@ -336,18 +337,19 @@ def attend_backward_heads(
     dtype = context.dtype
     offsets = places.offsets
     longest = longest_of(offsets)
+    size = min(BLOCK, longest)
     keys = scratch(longest, D, context)
     values = scratch(longest, D, context)
     dkeys = scratch(longest, D, context)
     dvalues = scratch(longest, D, context)
-    queries = scratch(BLOCK, D, context)
-    queries_t = scratch(D, BLOCK, context)
-    dcontexts = scratch(BLOCK, D, context)
-    dcontexts_t = scratch(D, BLOCK, context)
-    dqueries = scratch(BLOCK, D, context)
-    probabilities = scratch(BLOCK, BLOCK, context)
-    dscores = scratch(BLOCK, BLOCK, context)
-    factors = scratch(BLOCK, BLOCK, context)
+    queries = scratch(size, D, context)
+    queries_t = scratch(D, size, context)
+    dcontexts = scratch(size, D, context)
+    dcontexts_t = scratch(D, size, context)
+    dqueries = scratch(size, D, context)
+    probabilities = scratch(size, size, context)
+    dscores = scratch(size, size, context)
+    factors = scratch(size if drops else 0, size, context)
     words = np.zeros((4, BLOCK), np.uint32)
     along = np.zeros(BLOCK, dtype)
     scale, one = context.dtype.type(1 / math.sqrt(D)), context.dtype.type(1)
@@ -359,8 +361,8 @@ def attend_backward_heads(
         blind = all_true(masked, start, end)
         load(keys, query_key_value, start, end - start, H + column, D, scale)
         load(values, query_key_value, start, end - start, 2 * H + column, D, one)
-        dkeys[:] = 0
-        dvalues[:] = 0
+        dkeys[: end - start] = 0
+        dvalues[: end - start] = 0
         for query in range(start, end, BLOCK):
             rows = min(BLOCK, end - query)
             load(queries, query_key_value, query, rows, column, D, one)
@@ -370,7 +372,7 @@ def attend_backward_heads(
             load(dcontexts, dcontext, query, rows, column, D, one)
             load_transposed(dcontexts_t, dcontext, query, rows, column, D)
             sum_products(along, dcontext, context, query, rows, column, D)
-            dqueries[:] = 0
+            dqueries[:rows] = 0
             for key in range(start, end, BLOCK):
                 steps = min(BLOCK, end - key)
                 place = key - start
