@@ -2,7 +2,6 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from albert_np.functions import attention as reference
 from albert_np.functions.dropout import Dropout, dropout_backward
+from albert_np.functions.packing import PackedBatch
 
 numba = pytest.importorskip("numba")
 from albert_np.kernels.numba.attention import (  # noqa: E402
@@ -23,13 +23,6 @@ from albert_np.kernels.numba.attention import (  # noqa: E402
 SIZES = st.tuples(*[st.integers(1, high) for high in (3, 3, 40, 20)])  # B, A, S, D
 MASKS = st.sampled_from(["none", "some", "some rows all"])
 DROPOUTS = st.sampled_from([None, Dropout(0.3, 2**63 + 7, 5), Dropout(1.0, 7, 5)])
-
-
-class Packed(NamedTuple):
-    offsets: object
-    columns: object
-    sequences: object
-    shape: object
 
 
 def draw_mask(rng, B, S, kind):
@@ -221,7 +214,7 @@ def test_packed_equals_padded_on_real_tokens(seed, dtype, sizes, dropout, factor
     dcontext = dcontext * real[..., None]  # no gradient comes from padding
     sequences, columns = np.nonzero(real)
     offsets = np.concatenate([[0], np.cumsum(real.sum(axis=1))])
-    packed = Packed(offsets, columns, sequences, (B, S))
+    packed = PackedBatch(offsets, sequences, columns, (B, S))
     context, cache = attention_forward(query_key_value[real], A, None, dropout, packed)
     gradient = attention_backward(dcontext[real], cache)
     assert_like((context, gradient), (dcontext[real], query_key_value[real]))
@@ -238,7 +231,7 @@ def test_a_packed_batch_has_masks(seed, dtype, kind):
     query_key_value, dcontext, rng = draw_inputs(seed, dtype, (1, 2, 14, 4))
     mask = draw_mask(rng, 1, 14, kind)
     offsets = np.array([0, 5, 14])
-    packed = Packed(offsets, np.r_[:5, :9], np.r_[[0] * 5, [1] * 9], (2, 9))
+    packed = PackedBatch(offsets, np.r_[[0] * 5, [1] * 9], np.r_[:5, :9], (2, 9))
     tokens = query_key_value[0], 2, None if mask is None else mask[0], None, packed
     context, cache = attention_forward(*tokens)
     gradient = attention_backward(dcontext[0], cache)
@@ -301,7 +294,7 @@ def test_no_tokens(shape):
         ((np.ones((1, 2, 6)), 1, np.ones((1, 2))), TypeError, "attention_mask is float64"),
         ((np.ones((1, 2, 6)), 1, np.ones((1, 1, 2, 2), bool)), ValueError, r"\(1, 1, 2, 2\)"),
         (
-            (np.ones((2, 6)), 1, None, None, Packed(np.array([0, 3]), None, None, (1, 3))),
+            (np.ones((2, 6)), 1, None, None, PackedBatch(np.array([0, 3]), None, None, (1, 3))),
             ValueError,
             "2 rows; packed.offsets ends at 3",
         ),

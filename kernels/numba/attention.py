@@ -29,7 +29,9 @@ import numpy as np
 from albert_np.kernels.numba.compiling import OPTIONS, kernel, parallel_kernel
 from albert_np.kernels.numba.exponential import exponential_flushed
 from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
-from albert_np.kernels.numba.products import TILE_ROWS, VECTOR_BYTES, add_product, set_product
+from albert_np.kernels.numba.products import add_product, set_product
+from albert_np.kernels.numba.tile import BLOCK as SQUARE
+from albert_np.kernels.numba.tile import TILE_ROWS, VECTOR_BYTES, transpose_block
 from numba import get_num_threads, njit, prange
 
 from albert_np.functions.dropout import Dropout
@@ -269,16 +271,18 @@ def attend_blocks(
     D = H // A
     dtype = context.dtype
     offsets = places.offsets
-    queries_t = scratch(D, BLOCK, context)
-    keys = scratch(BLOCK, D, context)
-    values = scratch(BLOCK, D, context)
-    scores = scratch(BLOCK, BLOCK, context)
-    factors = scratch(BLOCK, BLOCK, context)
-    sums = scratch(BLOCK, D, context)
+    size = min(BLOCK, longest_of(offsets))
+    queries_t = scratch(D, size, context)
+    keys = scratch(size, D, context)
+    values = scratch(size, D, context)
+    scores = scratch(size, size, context)
+    factors = scratch(size if drops else 0, size, context)
+    sums = scratch(size, D, context)
     words = np.zeros((4, BLOCK), np.uint32)
     maximum = np.zeros(BLOCK, dtype)
     total = np.zeros(BLOCK, dtype)
     shrinkage = np.zeros(BLOCK, dtype)
+    scale, one = context.dtype.type(1 / math.sqrt(D)), context.dtype.type(1)
 
     for task in range(worker, len(blocks) * A, workers):
         block, head = divmod(task, A)
@@ -289,13 +293,14 @@ def attend_blocks(
         column = head * D
 
         blind = all_true(masked, start, end)
-        scale = context.dtype.type(0 if blind else 1 / math.sqrt(D))
-        load_transposed(queries_t, query_key_value, query, rows, column, D, scale)
+        load_transposed(queries_t, query_key_value, query, rows, column, D)
+        if blind:
+            queries_t[:] = 0
         begin(maximum, total, sums, rows, D)
         for key in range(start, end, BLOCK):
             steps = min(BLOCK, end - key)
-            load(keys, query_key_value, key, steps, H + column, D)
-            load(values, query_key_value, key, steps, 2 * H + column, D)
+            load(keys, query_key_value, key, steps, H + column, D, scale)
+            load(values, query_key_value, key, steps, 2 * H + column, D, one)
             set_product(scores, keys, queries_t, steps, rows, D)
             if not blind:
                 mask(scores, masked, key, steps, rows)
@@ -332,41 +337,42 @@ def attend_backward_heads(
     dtype = context.dtype
     offsets = places.offsets
     longest = longest_of(offsets)
+    size = min(BLOCK, longest)
     keys = scratch(longest, D, context)
     values = scratch(longest, D, context)
     dkeys = scratch(longest, D, context)
     dvalues = scratch(longest, D, context)
-    queries = scratch(BLOCK, D, context)
-    queries_t = scratch(D, BLOCK, context)
-    dcontexts = scratch(BLOCK, D, context)
-    dcontexts_t = scratch(D, BLOCK, context)
-    dqueries = scratch(BLOCK, D, context)
-    probabilities = scratch(BLOCK, BLOCK, context)
-    dscores = scratch(BLOCK, BLOCK, context)
-    factors = scratch(BLOCK, BLOCK, context)
+    queries = scratch(size, D, context)
+    queries_t = scratch(D, size, context)
+    dcontexts = scratch(size, D, context)
+    dcontexts_t = scratch(D, size, context)
+    dqueries = scratch(size, D, context)
+    probabilities = scratch(size, size, context)
+    dscores = scratch(size, size, context)
+    factors = scratch(size if drops else 0, size, context)
     words = np.zeros((4, BLOCK), np.uint32)
     along = np.zeros(BLOCK, dtype)
-    one = context.dtype.type(1)
-    true_scale = context.dtype.type(1 / math.sqrt(D))
+    scale, one = context.dtype.type(1 / math.sqrt(D)), context.dtype.type(1)
 
     for task in range(worker, (len(offsets) - 1) * A, workers):
         sequence, head = divmod(task, A)
         start, end = offsets[sequence], offsets[sequence + 1]
         column = head * D
         blind = all_true(masked, start, end)
-        scale = context.dtype.type(0 if blind else 1 / math.sqrt(D))
-        load(keys, query_key_value, start, end - start, H + column, D)
-        load(values, query_key_value, start, end - start, 2 * H + column, D)
-        dkeys[:] = 0
-        dvalues[:] = 0
+        load(keys, query_key_value, start, end - start, H + column, D, scale)
+        load(values, query_key_value, start, end - start, 2 * H + column, D, one)
+        dkeys[: end - start] = 0
+        dvalues[: end - start] = 0
         for query in range(start, end, BLOCK):
             rows = min(BLOCK, end - query)
-            load(queries, query_key_value, query, rows, column, D)
-            load_transposed(queries_t, query_key_value, query, rows, column, D, scale)
-            load(dcontexts, dcontext, query, rows, column, D)
-            load_transposed(dcontexts_t, dcontext, query, rows, column, D, one)
+            load(queries, query_key_value, query, rows, column, D, one)
+            load_transposed(queries_t, query_key_value, query, rows, column, D)
+            if blind:
+                queries_t[:] = 0
+            load(dcontexts, dcontext, query, rows, column, D, one)
+            load_transposed(dcontexts_t, dcontext, query, rows, column, D)
             sum_products(along, dcontext, context, query, rows, column, D)
-            dqueries[:] = 0
+            dqueries[:rows] = 0
             for key in range(start, end, BLOCK):
                 steps = min(BLOCK, end - key)
                 place = key - start
@@ -383,8 +389,8 @@ def attend_backward_heads(
                 add_product(dvalues[place:], probabilities, dcontexts, steps, D, rows)
                 add_product(dkeys[place:], dscores, queries, steps, D, rows)
                 add_product(dqueries, dscores.T, keys[place:], rows, D, steps)
-            store(dquery_key_value, query, column, dqueries, rows, D, true_scale)
-        store(dquery_key_value, start, H + column, dkeys, end - start, D, true_scale)
+            store(dquery_key_value, query, column, dqueries, rows, D, one)
+        store(dquery_key_value, start, H + column, dkeys, end - start, D, scale)
         store(dquery_key_value, start, 2 * H + column, dvalues, end - start, D, one)
 
 
@@ -421,21 +427,26 @@ def all_true(flags, start, end):
 
 
 @kernel
-def load(block, array, first_row, rows, first_column, columns):
-    """block[i, d] = array[first_row + i, first_column + d]"""
+def load(block, array, first_row, rows, first_column, columns, scale):
+    """block[i, d] = scale · array[first_row + i, first_column + d]"""
     for i in range(rows):
         row = array[first_row + i, first_column : first_column + columns]
         for d in range(columns):
-            block[i, d] = row[d]
+            block[i, d] = scale * row[d]
 
 
 @kernel
-def load_transposed(block, array, first_row, rows, first_column, columns, scale):
-    """block[d, i] = scale · array[first_row + i, first_column + d]"""
+def load_transposed(block, array, first_row, rows, first_column, columns):
+    """block[d, i] = array[first_row + i, first_column + d]: whole squares, then what is left."""
+    whole_rows, whole_columns = rows - rows % SQUARE, columns - columns % SQUARE
+    flat, stride = block.reshape(block.size), block.shape[1]
+    for i in range(0, whole_rows, SQUARE):
+        for d in range(0, whole_columns, SQUARE):
+            transpose_block(array, first_row + i, first_column + d, flat, d * stride + i, stride)
     for i in range(rows):
         row = array[first_row + i, first_column : first_column + columns]
-        for d in range(columns):
-            block[d, i] = scale * row[d]
+        for d in range(whole_columns if i < whole_rows else 0, columns):
+            block[d, i] = row[d]
 
 
 @kernel
