@@ -4,10 +4,10 @@ import logging
 import os
 from contextlib import contextmanager
 
-# A thread that waits for work spins for about a millisecond, which covers the gaps between a model's
-# kernels, and then sleeps. To wake it costs as much as a small kernel; while it spins, BLAS and other
-# Python threads have to do without its core. Read when the first kernel runs, unless the library is
-# loaded already.
+# A thread that waits for work spins for about a millisecond, which covers the gaps between the
+# kernels of a model, and then sleeps. To wake it costs as much as a small kernel; while it spins,
+# BLAS and other Python threads have to do without its core. Read when the first kernel runs, unless
+# the library is loaded already.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 import numba
