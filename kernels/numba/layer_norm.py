@@ -260,9 +260,9 @@ def backward(
     for block in prange(len(partial_sums)):
         dbias, dweight, dshift = partial_sums[block]
         for i in range(block * ROWS_PER_BLOCK, min((block + 1) * ROWS_PER_BLOCK, len(dy))):
-            backward_row(
-                dy[i], normalized[i], inverse_deviation[i, 0], weight, dtotal[i], dweight, dshift
-            )
+            backward_row(dy[i], normalized[i], inverse_deviation[i, 0], weight, dtotal[i])
+            add_products_row(dy[i], normalized[i], dweight)
+            add_row(dshift, dy[i], dshift)
             if drops:
                 dx[i] = dtotal[i]
                 drop_from_row(dx[i], draw, sequences[i], rows[i])
@@ -311,21 +311,22 @@ def scale_and_shift_row(normalized, weight, bias, y):
         y[j] = normalized[j] * weight[j] + bias[j]
 
 
-@njit(**SUMS)
-def backward_row(dy, normalized, inverse_deviation, weight, dx, dweight, dbias):
-    """dx = (g − mean(g) − x̂ mean(g ∘ x̂)) · inverse deviation, with g = dy ∘ w; and dw and db."""
+@njit(**SCALAR)
+def add_products_row(x, y, total):
+    for j in range(x.size):
+        total[j] += x[j] * y[j]
+
+
+@njit(**SCALAR)
+def backward_row(dy, normalized, inverse_deviation, weight, dx):
+    """dx = (g − mean(g) − x̂ mean(g ∘ x̂)) · inverse deviation, with g = dy ∘ w"""
     number = dx.dtype.type
-    along_ones = along_normalized = number(0)
     for j in range(dx.size):
-        g = dy[j] * weight[j]
-        along_ones += g
-        along_normalized += g * normalized[j]
-        dweight[j] += dy[j] * normalized[j]
-        dbias[j] += dy[j]
-    along_ones, along_normalized = number(along_ones / dx.size), number(along_normalized / dx.size)
+        dx[j] = dy[j] * weight[j]
+    along_ones = number(sum_row(dx) / dx.size)
+    along_normalized = number(dot_row(dx, normalized) / dx.size)
     for j in range(dx.size):
-        g = dy[j] * weight[j]
-        dx[j] = (g - along_ones - normalized[j] * along_normalized) * inverse_deviation
+        dx[j] = (dx[j] - along_ones - normalized[j] * along_normalized) * inverse_deviation
 
 
 @njit(**SCALAR)
