@@ -9,7 +9,7 @@ from mpmath import exp, frexp, mpf, workdps
 
 numba = pytest.importorskip("numba")
 
-from albert_np.kernels.numba.exponential import exponential  # noqa: E402
+from albert_np.kernels.numba.exponential import exponential, exponential_flushed  # noqa: E402
 
 
 @numba.njit
@@ -17,6 +17,14 @@ def exponentials(x):
     y = np.empty_like(x)
     for i in range(x.size):
         y[i] = exponential(x[i])
+    return y
+
+
+@numba.njit
+def flushed_exponentials(x):
+    y = np.empty_like(x)
+    for i in range(x.size):
+        y[i] = exponential_flushed(x[i])
     return y
 
 
@@ -61,3 +69,14 @@ def test_far_out_and_not_a_number(dtype):
     largest = np.finfo(dtype).max
     x = np.array([-np.inf, -largest, -1e5, 1e5, largest, np.inf, np.nan], dtype)
     np.testing.assert_array_equal(exponentials(x), [0, 0, 0, np.inf, np.inf, np.inf, np.nan])
+
+
+@given(SEEDS, DTYPES, st.sampled_from([1.0, 0.5, 1e-3, 1e-12]))
+def test_flushed_is_the_same_down_to_the_smallest_normal_number_and_then_0(seed, dtype, fraction):
+    """The same series, to which the exponent is added instead of multiplied: bit for bit."""
+    smallest = np.nextafter(dtype(np.log(float(np.finfo(dtype).tiny))), dtype(0))
+    uniform = np.random.default_rng(seed).uniform(1.2 * smallest, 1, 100)
+    ends = [smallest, np.nextafter(smallest, dtype(-np.inf)), 0, -np.inf, np.nan]
+    x = np.concatenate([fraction * uniform, ends]).astype(dtype)
+    expected = np.where(x < smallest, dtype(0), exponentials(x))
+    np.testing.assert_array_equal(flushed_exponentials(x), expected)

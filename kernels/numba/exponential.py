@@ -75,7 +75,8 @@ def compile_exponential(dtype, integer, ln_2_high, ln_2_low, degree):
         high = integer(integer(exponent - half + exponent_of_1) << mantissa_bits).view(dtype)
         return series * low * high
 
-    smallest = dtype(math.log(float(info.tiny)))
+    # The next number above ln of the smallest normal one, which itself may be rounded down.
+    smallest = np.nextafter(dtype(math.log(float(info.tiny))), dtype(0))
 
     @njit(**SCALAR)
     def exponential_flushed_of_dtype(x):
