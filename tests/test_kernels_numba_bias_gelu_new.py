@@ -10,15 +10,15 @@ from hypothesis import given
 
 pytest.importorskip("numba")
 
+from numba_support import COLUMNS, ROWS, assert_same_bits_on_any_threads, wide  # noqa: E402
+
+from albert_np.functions import fused  # noqa: E402
+from albert_np.functions.activations import CUBIC, TWO_ROOT_2_OVER_PI  # noqa: E402
 from albert_np.kernels.numba.bias_gelu_new import (  # noqa: E402
     bias_gelu_new_backward,
     bias_gelu_new_forward,
     bias_gelu_new_output,
 )
-from numba_support import COLUMNS, ROWS, assert_same_bits_on_any_threads, wide  # noqa: E402
-
-from albert_np.functions import fused  # noqa: E402
-from albert_np.functions.activations import CUBIC, TWO_ROOT_2_OVER_PI  # noqa: E402
 
 UNITS = 8
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
-from albert_np.kernels.numba.embedding import embedding_backward  # noqa: E402
 from numba_support import COLUMNS, ROWS, assert_same_bits_on_any_threads  # noqa: E402
 
 from albert_np.functions import embedding  # noqa: E402
+from albert_np.kernels.numba.embedding import embedding_backward  # noqa: E402
 
 
 @given(SEEDS, DTYPES, ROWS, COLUMNS, st.integers(1, 6), st.sampled_from([None, 0]))

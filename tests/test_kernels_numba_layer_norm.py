@@ -20,6 +20,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
+from numba_support import COLUMNS, ROWS, assert_same_bits_on_any_threads, wide  # noqa: E402
+
+from albert_np.functions import fused, layer_norm  # noqa: E402
+from albert_np.functions.dropout import Dropout, dropout_forward, keep_mask  # noqa: E402
+from albert_np.functions.packing import packed_batch  # noqa: E402
 from albert_np.kernels.numba.layer_norm import (  # noqa: E402
     bias_dropout_residual_layer_norm_backward,
     bias_dropout_residual_layer_norm_forward,
@@ -28,11 +33,6 @@ from albert_np.kernels.numba.layer_norm import (  # noqa: E402
     layer_norm_forward,
     layer_norm_output,
 )
-from numba_support import COLUMNS, ROWS, assert_same_bits_on_any_threads, wide  # noqa: E402
-
-from albert_np.functions import fused, layer_norm  # noqa: E402
-from albert_np.functions.dropout import Dropout, dropout_forward, keep_mask  # noqa: E402
-from albert_np.functions.packing import packed_batch  # noqa: E402
 
 EPS = 1e-12
 BATCH = st.sampled_from([(1, 1), (2, 3), (1, 33), (2, 40)])

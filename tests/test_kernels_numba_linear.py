@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
-from albert_np.kernels.numba.linear import linear_backward, linear_forward
-
 from albert_np.functions.linear import linear_backward as reference_backward
 from albert_np.functions.linear import linear_forward as reference_forward
+from albert_np.kernels.numba.linear import linear_backward, linear_forward
 
 # 8, 16 and 48: a block that is transposed, a vector or strip, a panel; each with its neighbours.
 SIZES = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 24, 31, 33, 47, 48, 49, 63, 95, 97, 100])

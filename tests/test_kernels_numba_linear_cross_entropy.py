@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
-from albert_np.kernels.numba import linear_cross_entropy as kernel  # noqa: E402
 from numba_support import wide  # noqa: E402
 
 from albert_np.functions import fused  # noqa: E402
 from albert_np.functions.cross_entropy import IGNORE_INDEX  # noqa: E402
+from albert_np.kernels.numba import linear_cross_entropy as kernel  # noqa: E402
 
 VOCABULARIES = st.sampled_from([1, 2, 31, 33, 64, 65, 130])
 BLOCKS = st.sampled_from([1, 33, 64, 2048])

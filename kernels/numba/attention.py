@@ -27,15 +27,15 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numba import get_num_threads, njit, prange
+
+from albert_np.functions.dropout import Dropout
 from albert_np.kernels.numba.compiling import kernel, parallel_kernel
 from albert_np.kernels.numba.exponential import SUMS, exponential_flushed
 from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
 from albert_np.kernels.numba.products import add_product, set_product
 from albert_np.kernels.numba.tile import BLOCK as SQUARE
 from albert_np.kernels.numba.tile import TILE_ROWS, VECTOR_BYTES, transpose_block
-from numba import get_num_threads, njit, prange
-
-from albert_np.functions.dropout import Dropout
 
 # Queries, and keys, in a block. Of scores 64 KiB in float32; with the blocks of keys and values
 # all that a worker touches stays in the second-level cache.

@@ -9,13 +9,13 @@ stored, and y is not kept: each is cheaper to have again than to write and read.
 from typing import NamedTuple
 
 import numpy as np
-from albert_np.kernels.numba.compiling import parallel_kernel
-from albert_np.kernels.numba.exponential import SCALAR, exponential
-from albert_np.kernels.numba.rows import ROWS_PER_BLOCK, as_rows, count_blocks
 from numba import njit, prange
 
 from albert_np.functions.accumulate import accumulate
 from albert_np.functions.activations import CUBIC, FLAT, TWO_ROOT_2_OVER_PI
+from albert_np.kernels.numba.compiling import parallel_kernel
+from albert_np.kernels.numba.exponential import SCALAR, exponential
+from albert_np.kernels.numba.rows import ROWS_PER_BLOCK, as_rows, count_blocks
 
 
 class BiasGeluNewCache(NamedTuple):

@@ -3,6 +3,7 @@
 import logging
 import os
 from contextlib import contextmanager
+from functools import cache
 
 # A thread that waits for work spins for about a millisecond, which covers the gaps between the
 # kernels of a model, and then sleeps. To wake it costs as much as a small kernel; while it spins,
@@ -56,17 +57,12 @@ def compilations():
         yield names
 
 
-def announce_first_compilation():
-    """Say once that the first call takes so long because it compiles."""
-
-    def announce(_):
-        event.unregister("numba:compile", listener)
-        logging.getLogger("albert_np").warning(
-            "compiling kernels; they are kept on disk (`albert-np warm-up` compiles ahead)"
-        )
-
-    listener = Compilations(announce)
-    event.register("numba:compile", listener)
+@cache
+def announce():
+    """Say, once, why a call takes so long."""
+    logging.getLogger("albert_np").warning(
+        "compiling kernels; they are kept on disk (`albert-np warm-up` compiles ahead)"
+    )
 
 
-announce_first_compilation()
+event.register("numba:compile", Compilations(lambda _: announce()))

@@ -5,9 +5,10 @@ bytes in float32. (NumPy's lookup itself is as fast as memory is.)
 """
 
 import numpy as np
+from numba import get_num_threads, prange
+
 from albert_np.kernels.numba.compiling import parallel_kernel
 from albert_np.kernels.numba.rows import as_rows
-from numba import get_num_threads, prange
 
 
 def embedding_backward(dy, cache, into=None):

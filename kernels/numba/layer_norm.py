@@ -7,16 +7,16 @@ rounds of some 12 instructions to every four numbers, and is as dear as the rest
 """
 
 import numpy as np
-from albert_np.kernels.numba.compiling import parallel_kernel
-from albert_np.kernels.numba.exponential import SCALAR, SUMS
-from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
-from albert_np.kernels.numba.rows import ROWS_PER_BLOCK, as_rows, count_blocks
 from numba import njit, prange
 
 from albert_np.functions.accumulate import accumulate
 from albert_np.functions.dropout import Dropout
 from albert_np.functions.fused import BiasDropoutResidualLayerNormCache
 from albert_np.functions.layer_norm import LayerNormCache
+from albert_np.kernels.numba.compiling import parallel_kernel
+from albert_np.kernels.numba.exponential import SCALAR, SUMS
+from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
+from albert_np.kernels.numba.rows import ROWS_PER_BLOCK, as_rows, count_blocks
 
 
 def layer_norm_forward(x, weight, bias, eps):

@@ -1,6 +1,9 @@
 """The linear map, y = x Wᵀ + b."""
 
 import numpy as np
+from numba import get_num_threads, prange
+
+from albert_np.functions.linear import LinearCache
 from albert_np.kernels.numba.compiling import parallel_kernel
 from albert_np.kernels.numba.matrix_multiply import (
     STRIP,
@@ -10,9 +13,6 @@ from albert_np.kernels.numba.matrix_multiply import (
     multiply_transposed,
     share,
 )
-from numba import get_num_threads, prange
-
-from albert_np.functions.linear import LinearCache
 
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 TOKENS_OF_A_PART = 100  # with fewer, threads share the outputs, and each packs all tokens

@@ -11,12 +11,12 @@ it. A block may raise m to m'; then l ← l · exp(m − m') + Σ_v exp(z_v − 
 from typing import NamedTuple
 
 import numpy as np
-from albert_np.kernels.numba.compiling import parallel_kernel
-from albert_np.kernels.numba.exponential import SCALAR, SUMS, exponential
-from albert_np.kernels.numba.linear import linear_backward, linear_forward
 from numba import njit, prange
 
 from albert_np.functions.cross_entropy import IGNORE_INDEX
+from albert_np.kernels.numba.compiling import parallel_kernel
+from albert_np.kernels.numba.exponential import SCALAR, SUMS, exponential
+from albert_np.kernels.numba.linear import linear_backward, linear_forward
 
 VOCABULARY_BLOCK = 2048
 LANES = 32  # of the maximum: four vectors or eight, so that none waits for another

@@ -19,6 +19,8 @@ The order of each sum is fixed by the sizes alone.
 """
 
 import numpy as np
+from numba import prange
+
 from albert_np.kernels.numba.compiling import kernel, parallel_kernel
 from albert_np.kernels.numba.tile import (
     BLOCK,
@@ -32,7 +34,6 @@ from albert_np.kernels.numba.tile import (
     prefetch,
     transpose_block,
 )
-from numba import prange
 
 STRIP = 16  # rows of A that are stored together: a memory line of float32
 PANELS_BYTES = 2**20  # half of a level 2 cache; the other half is for what passes through

@@ -9,10 +9,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from albert_np.kernels.numba.compiling import OPTIONS
 from numba import njit
 
 from albert_np.functions.dropout import KEY_INCREMENTS, LOW_32_BITS, MULTIPLIERS
+from albert_np.kernels.numba.compiling import OPTIONS
 
 MULTIPLIER_0, MULTIPLIER_1 = (np.uint64(multiplier) for multiplier in MULTIPLIERS)
 INCREMENT_0, INCREMENT_1 = (np.uint64(increment) for increment in KEY_INCREMENTS)

@@ -12,12 +12,13 @@ more multiply-adds under way (16) than one must wait for (two units times a late
 are used once or twice, where they lie, and the left one may be the transpose of what was computed.
 """
 
-from albert_np.kernels.numba.compiling import kernel
-from albert_np.kernels.numba.tile import INDEX, TILE_ROWS, VECTOR_BYTES, Emitter
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from albert_np.kernels.numba.compiling import kernel
+from albert_np.kernels.numba.tile import INDEX, TILE_ROWS, VECTOR_BYTES, Emitter
 
 
 def make_tile(vectors, adds):

@@ -6,6 +6,7 @@ every run.
 """
 
 import numpy as np
+
 from albert_np.kernels.numba.compiling import kernel
 
 ROWS_PER_BLOCK = 32
