@@ -119,7 +119,7 @@ def peak_bytes(model, batch, every):
 def test_one_segment_is_held_at_a_time():
     """Four repetitions at a time need what three more keep; all eight, what seven more do.
 
-    Two segments of four would need what seven more keep: five is in the middle.
+    So to half a repetition, since what is held for a moment is not of the layers alone.
     """
     config = AlbertConfig(
         vocab_size=12,
@@ -134,4 +134,4 @@ def test_one_segment_is_held_at_a_time():
     batch = {"input_ids": ids, "labels": ids}
     model.loss_and_gradients(**batch)
     one, four, eight = (peak_bytes(model, batch, every) for every in (1, 4, None))
-    assert four - one < 5 / 7 * (eight - one)
+    assert four - one < 3.5 / 7 * (eight - one)
