@@ -24,8 +24,10 @@ class Backend:
     """The functions that the model is composed of.
 
     Each default is the NumPy reference, so another back end names only what it does itself, and
-    `dataclasses.replace` puts one function in the place of another. Where attention weights are
-    asked for, attention is the reference's all the same, since a kernel need not hold them.
+    `dataclasses.replace` puts one function in the place of another. Those that share a cache
+    (forward, backward, and output where there is one) are replaced together. Where a call asks for
+    what a kernel need not know (`encoder.needs_plain_attention`), attention is the reference's all
+    the same.
     """
 
     name: str

@@ -55,8 +55,8 @@ class Run(NamedTuple):
     keep : bool
         Whether a backward pass will follow.
     checkpoint_every : int or None
-        After how many repetitions backward starts to compute again what it needs; None to keep
-        it all.
+        How many repetitions make a segment, of which only what entered it is kept, and backward
+        computes the rest again; None to keep it all.
     loss_only : bool
         Whether heads may leave out what the loss does not need.
     call : callable

@@ -27,7 +27,9 @@ def with_tables(text, tables):
     """
     for name, table in tables.items():
         begin, end = f"<!-- benchmarks {name} -->", "<!-- /benchmarks -->"
-        pattern = f"({re.escape(begin)}\n).*?({re.escape(end)})"
+        # Up to its own end: one that is missing must not take the next table's.
+        inside = r"(?:(?!<!-- benchmarks ).)*?"
+        pattern = f"({re.escape(begin)}\n){inside}({re.escape(end)})"
         found = re.findall(pattern, text, flags=re.DOTALL)
         if len(found) != 1:
             raise ValueError(f"has {len(found)} places marked {begin} … {end}; expected 1")

@@ -358,6 +358,15 @@ def test_markers_may_hold_what_a_pattern_means():
     assert r"\1" in readme.with_tables(text, {"model": r"\1"})
 
 
+def test_a_table_without_an_end_takes_nothing_from_the_next():
+    text = (
+        "<!-- benchmarks model -->\n\nprose\n\n<!-- benchmarks training -->\n<!-- /benchmarks -->\n"
+    )
+    with pytest.raises(ValueError, match="has 0 places marked <!-- benchmarks model -->"):
+        readme.with_tables(text, {"model": "table"})
+    assert "prose" in readme.with_tables(text, {"training": "table"})
+
+
 def test_two_results_are_compared(written, tmp_path, capsys):
     after = recorded()
     for record in after["model"]:

@@ -62,10 +62,6 @@ def add_model(parser):
         default="numpy",
         help="the reference, or fused kernels for the CPU (default: numpy)",
     )
-    add_threads(parser)
-
-
-def add_threads(parser):
     parser.add_argument(
         "--threads",
         type=int,
