@@ -32,8 +32,8 @@ def set_threads(threads):
         raise TypeError(f"threads is {threads!r}; expected an integer")
     if not 1 <= threads <= cores():
         raise ValueError(f"threads is {threads}; expected 1 to {cores()}, the cores there are")
-    threadpool_limits(threads)
     if find_spec("numba") is not None:
         from albert_np.kernels.numba.compiling import set_num_threads
 
         set_num_threads(threads)
+    threadpool_limits(threads)

@@ -27,10 +27,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, prange
 
 from albert_np.functions.dropout import Dropout
-from albert_np.kernels.numba.compiling import SUMS, kernel, parallel_kernel
+from albert_np.kernels.numba.compiling import inlined_sum, kernel, parallel_kernel
 from albert_np.kernels.numba.exponential import exponential_flushed
 from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
 from albert_np.kernels.numba.products import add_product, set_product
@@ -551,7 +551,7 @@ def multiply(block, factors, keys, rows):
             block[j, i] *= factors[j, i]
 
 
-@njit(**SUMS)
+@inlined_sum
 def sum_products(along, dcontext, context, first_row, rows, first_column, columns):
     """Σ_d dc_d c_d, in whatever order the compiler finds best."""
     for i in range(rows):

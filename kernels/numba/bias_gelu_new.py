@@ -9,12 +9,12 @@ stored, and y is not kept: each is cheaper to have again than to write and read.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from albert_np.functions.accumulate import accumulate
 from albert_np.functions.activations import CUBIC, FLAT, TWO_ROOT_2_OVER_PI
-from albert_np.kernels.numba.compiling import parallel_kernel
-from albert_np.kernels.numba.exponential import SCALAR, exponential
+from albert_np.kernels.numba.compiling import inlined, parallel_kernel
+from albert_np.kernels.numba.exponential import exponential
 from albert_np.kernels.numba.rows import ROWS_PER_BLOCK, as_rows, count_blocks
 
 
@@ -97,7 +97,7 @@ def backward(dy, x, bias, dx, partial_dbias):
             gelu_new_backward_row(dy[i], x[i], bias, dx[i], partial_dbias[block])
 
 
-@njit(**SCALAR)
+@inlined
 def gelu_new_row(x, bias, y):
     """y = z / (1 + exp(−2u)), z = x + b"""
     number = x.dtype.type
@@ -108,7 +108,7 @@ def gelu_new_row(x, bias, y):
         y[j] = z / (one + exponential(minus_2u))
 
 
-@njit(**SCALAR)
+@inlined
 def gelu_new_backward_row(dy, x, bias, dx, dbias):
     """dx = dy · s (1 + z (1 − s) 2u′); z is cut off where s is 0 or 1, before z² is infinite."""
     number = x.dtype.type

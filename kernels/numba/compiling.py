@@ -27,12 +27,34 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 SCALAR = {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": True}
 SUMS = SCALAR | {"fastmath": {"contract", "reassoc"}}
 
-set_num_threads = numba.set_num_threads
+
+def set_num_threads(threads):
+    """Let the kernels that this thread runs use so many threads.
+
+    Raises
+    ------
+    ValueError
+        If the environment's NUMBA_NUM_THREADS allows no more.
+    """
+    limit = numba.config.NUMBA_NUM_THREADS
+    if threads > limit:
+        raise ValueError(f"threads is {threads}; NUMBA_NUM_THREADS allows {limit}")
+    numba.set_num_threads(threads)
 
 
 def kernel(function):
     """Compile a function that runs on the thread that calls it."""
     return kept(function)
+
+
+def inlined(function):
+    """Compile a function into the kernels that call it."""
+    return njit(**SCALAR)(function)
+
+
+def inlined_sum(function):
+    """The same for a sum over a row, in any order."""
+    return njit(**SUMS)(function)
 
 
 def parallel_kernel(function):

@@ -22,11 +22,10 @@ Contraction into fused multiply-adds is allowed, but no reordering: it would und
 import math
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
-from albert_np.kernels.numba.compiling import SCALAR
-from albert_np.kernels.numba.compiling import SUMS as SUMS
+from albert_np.kernels.numba.compiling import SCALAR, inlined
 
 
 def compile_exponential(dtype, integer, ln_2_high, ln_2_low, degree):
@@ -56,7 +55,7 @@ def compile_exponential(dtype, integer, ln_2_high, ln_2_low, degree):
     first, *others = (dtype(1 / math.factorial(k)) for k in range(degree, -1, -1))
     others = tuple(others)
 
-    @njit(**SCALAR)
+    @inlined
     def exponential_of_dtype(x):
         x = lowest if x < lowest else x
         x = highest if x > highest else x
@@ -75,7 +74,7 @@ def compile_exponential(dtype, integer, ln_2_high, ln_2_low, degree):
     # The next number above ln of the smallest normal one, which itself may be rounded down.
     smallest = np.nextafter(dtype(math.log(float(info.tiny))), dtype(0))
 
-    @njit(**SCALAR)
+    @inlined
     def exponential_flushed_of_dtype(x):
         rounded = x * per_ln_2 + rounder
         n = rounded - rounder

@@ -7,14 +7,13 @@ rounds of some 12 instructions to every four numbers, and is as dear as the rest
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from albert_np.functions.accumulate import accumulate
 from albert_np.functions.dropout import Dropout
 from albert_np.functions.fused import BiasDropoutResidualLayerNormCache
 from albert_np.functions.layer_norm import LayerNormCache
-from albert_np.kernels.numba.compiling import parallel_kernel
-from albert_np.kernels.numba.exponential import SCALAR, SUMS
+from albert_np.kernels.numba.compiling import inlined, inlined_sum, parallel_kernel
 from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
 from albert_np.kernels.numba.rows import ROWS_PER_BLOCK, as_rows, count_blocks
 
@@ -269,7 +268,7 @@ def backward(
             add_row(dbias, dx[i], dbias)
 
 
-@njit(**SUMS)
+@inlined_sum
 def sum_row(x):
     total = x.dtype.type(0)
     for j in range(x.size):
@@ -277,7 +276,7 @@ def sum_row(x):
     return total
 
 
-@njit(**SUMS)
+@inlined_sum
 def dot_row(x, y):
     total = x.dtype.type(0)
     for j in range(x.size):
@@ -285,13 +284,13 @@ def dot_row(x, y):
     return total
 
 
-@njit(**SCALAR)
+@inlined
 def add_row(x, y, total):
     for j in range(x.size):
         total[j] = x[j] + y[j]
 
 
-@njit(**SCALAR)
+@inlined
 def normalize_row(x, eps):
     """Put x̂ in the place of x, and return 1 / √(var(x) + eps)."""
     number = x.dtype.type
@@ -305,19 +304,19 @@ def normalize_row(x, eps):
     return inverse_deviation
 
 
-@njit(**SCALAR)
+@inlined
 def scale_and_shift_row(normalized, weight, bias, y):
     for j in range(y.size):
         y[j] = normalized[j] * weight[j] + bias[j]
 
 
-@njit(**SCALAR)
+@inlined
 def add_products_row(x, y, total):
     for j in range(x.size):
         total[j] += x[j] * y[j]
 
 
-@njit(**SCALAR)
+@inlined
 def backward_row(dy, normalized, inverse_deviation, weight, dx):
     """dx = (g − mean(g) − x̂ mean(g ∘ x̂)) · inverse deviation, with g = dy ∘ w"""
     number = dx.dtype.type
@@ -329,7 +328,7 @@ def backward_row(dy, normalized, inverse_deviation, weight, dx):
         dx[j] = (dx[j] - along_ones - normalized[j] * along_normalized) * inverse_deviation
 
 
-@njit(**SCALAR)
+@inlined
 def drop_from_row(x, draw, sequence, row):
     """x ∘ keep / (1 − p), in place: a counter serves four columns."""
     zero, whole = x.dtype.type(0), x.size // 4
@@ -345,7 +344,7 @@ def drop_from_row(x, draw, sequence, row):
         x[j] = x[j] * draw.scale if words[j - 4 * whole] >= draw.threshold else zero
 
 
-@njit(**SCALAR)
+@inlined
 def words_of(draw, sequence, row, four):
     """The four words of columns 4 · four and after; a layer has no heads here."""
     site = draw.site << np.uint64(16)

@@ -11,10 +11,10 @@ it. A block may raise m to m'; then l ← l · exp(m − m') + Σ_v exp(z_v − 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from albert_np.functions.cross_entropy import IGNORE_INDEX
-from albert_np.kernels.numba.compiling import SCALAR, SUMS, parallel_kernel
+from albert_np.kernels.numba.compiling import inlined, inlined_sum, parallel_kernel
 from albert_np.kernels.numba.exponential import exponential
 from albert_np.kernels.numba.linear import linear_backward, linear_forward
 
@@ -125,7 +125,7 @@ def differentiate_block(logits, own, maximum, log_sum_exp, factor):
         differentiate_row(logits[i], own[i], maximum[i], log_sum_exp[i], factor)
 
 
-@njit(**SCALAR)
+@inlined
 def largest(x, least):
     """The largest number of a row, or `least`: in lanes, since a plain maximum stays scalar."""
     lanes = np.full(LANES, least)
@@ -141,7 +141,7 @@ def largest(x, least):
     return least
 
 
-@njit(**SUMS)
+@inlined_sum
 def meet_row(logits, maximum, total):
     raised = largest(logits, maximum)
     total *= exponential(maximum - raised)
@@ -150,7 +150,7 @@ def meet_row(logits, maximum, total):
     return raised, total
 
 
-@njit(**SCALAR)
+@inlined
 def differentiate_row(logits, own, maximum, log_sum_exp, factor):
     """dz = (exp(z − m − log Σ) − one-hot) · factor"""
     one = logits.dtype.type(1)
