@@ -1,0 +1,156 @@
+// The words that a kernel is written in, beyond CUDA's own; and the only place that tells a GPU
+// from the stand-in on the CPU, which gives each of them its plain meaning.
+#pragma once
+
+struct Half {
+    unsigned short bits;
+};
+struct BFloat16 {
+    unsigned short bits;
+};
+
+#ifdef __CUDACC__
+
+#define SHARED(type, name, ...) __shared__ type name __VA_ARGS__
+#define DYN_SHARED(type, name)                                    \
+    extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
+    type* name = reinterpret_cast<type*>(dynamic_shared)
+
+__device__ __forceinline__ unsigned bits_of(float x) { return __float_as_uint(x); }
+__device__ __forceinline__ float float_of(unsigned bits) { return __uint_as_float(bits); }
+__device__ __forceinline__ float widen(Half x) {
+    float y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+    return y;
+}
+__device__ __forceinline__ Half narrow_to_half(float x) {
+    Half y;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+    return y;
+}
+__device__ __forceinline__ void check_aligned(const void*, int) {}
+
+#else
+
+#include "stand_in/cuda_on_cpu.h"
+
+#define SHARED(type, name, ...)                                                            \
+    static char tag_of_##name;                                                             \
+    type(&name) __VA_ARGS__ = *reinterpret_cast<type(*) __VA_ARGS__>(                      \
+        stand_in::shared(&tag_of_##name, sizeof(type __VA_ARGS__), #name))
+#define DYN_SHARED(type, name) type* name = static_cast<type*>(stand_in::dynamic_shared())
+
+inline unsigned bits_of(float x) { return __builtin_bit_cast(unsigned, x); }
+inline float float_of(unsigned bits) { return __builtin_bit_cast(float, bits); }
+inline float widen(Half x) { return __builtin_bit_cast(_Float16, x.bits); }
+inline Half narrow_to_half(float x) {
+    return {__builtin_bit_cast(unsigned short, static_cast<_Float16>(x))};
+}
+inline void check_aligned(const void* address, int size) {
+    stand_in::check_aligned(address, size);
+}
+
+#endif
+
+// ---- Four types, two to compute in ------------------------------------------------------------
+
+// What sums, statistics and softmax of a type are computed in: float32, or float64 for float64.
+template <class T>
+struct Wide {
+    using type = float;
+};
+template <>
+struct Wide<double> {
+    using type = double;
+};
+template <class T>
+using wide = typename Wide<T>::type;
+
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ double widen(double x) { return x; }
+__device__ __forceinline__ float widen(BFloat16 x) {
+    return float_of(static_cast<unsigned>(x.bits) << 16);
+}
+
+// To the nearest number of type T, halves to even.
+template <class T>
+__device__ __forceinline__ T narrow(wide<T> x) {
+    return x;
+}
+template <>
+__device__ __forceinline__ Half narrow<Half>(float x) {
+    return narrow_to_half(x);
+}
+template <>
+__device__ __forceinline__ BFloat16 narrow<BFloat16>(float x) {
+    const unsigned bits = bits_of(x);
+    if (x != x) return {static_cast<unsigned short>(bits >> 16 | 0x40)};  // stays not a number
+    return {static_cast<unsigned short>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+
+// ---- 16 bytes at once -------------------------------------------------------------------------
+
+// As many numbers as one thread loads or stores with one instruction.
+template <class T>
+struct alignas(16) Pack {
+    static constexpr int SIZE = 16 / sizeof(T);
+    T values[SIZE];
+};
+template <class T>
+__device__ __forceinline__ Pack<T> load_pack(const T* from) {
+    check_aligned(from, 16);
+    return *reinterpret_cast<const Pack<T>*>(from);
+}
+template <class T>
+__device__ __forceinline__ void store_pack(T* to, const Pack<T>& pack) {
+    check_aligned(to, 16);
+    *reinterpret_cast<Pack<T>*>(to) = pack;
+}
+
+// ---- Sums over a warp and a block -------------------------------------------------------------
+
+constexpr unsigned ALL_LANES = 0xffffffffu;
+constexpr int WARP_SIZE = 32;
+
+// Σ over the 32 lanes of a warp; every lane gets it. Always the same order, so the same bits.
+template <class A>
+__device__ __forceinline__ A warp_sum(A x) {
+#pragma unroll
+    for (int distance = WARP_SIZE / 2; distance > 0; distance /= 2)
+        x += __shfl_xor_sync(ALL_LANES, x, distance);
+    return x;
+}
+template <class A>
+__device__ __forceinline__ A warp_max(A x) {
+#pragma unroll
+    for (int distance = WARP_SIZE / 2; distance > 0; distance /= 2)
+        x = fmax(x, __shfl_xor_sync(ALL_LANES, x, distance));
+    return x;
+}
+
+// Two sums over the block at once; every thread gets both. Threads of a block: whole warps, in x.
+template <class A>
+struct Pair {
+    A first, second;
+};
+template <class A>
+__device__ __forceinline__ Pair<A> block_sums(A first, A second) {
+    SHARED(A, sums, [2][WARP_SIZE]);
+    const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
+    const int warps = blockDim.x / WARP_SIZE;
+    first = warp_sum(first);
+    second = warp_sum(second);
+    __syncthreads();  // all have read the sums of the call before
+    if (lane == 0) {
+        sums[0][warp] = first;
+        sums[1][warp] = second;
+    }
+    __syncthreads();
+    first = warp_sum(lane < warps ? sums[0][lane] : A(0));
+    second = warp_sum(lane < warps ? sums[1][lane] : A(0));
+    return {first, second};
+}
+template <class A>
+__device__ __forceinline__ A block_sum(A x) {
+    return block_sums(x, A(0)).first;
+}

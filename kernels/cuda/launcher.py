@@ -1,0 +1,150 @@
+"""Which version of a kernel runs, on which grid, with how much shared memory.
+
+Pure arithmetic on sizes. A version that is asked for by its number is taken; otherwise the fastest
+that fits: the later versions want rows that are whole packs of 16 bytes, and addresses to match.
+"""
+
+from typing import NamedTuple
+
+from albert_np.kernels.cuda.launch import TYPES, ceil_div
+
+WARP = 32
+PACK_BYTES = 16
+MAX_THREADS = 1024
+PARTS_A_MULTIPROCESSOR = 8  # of blocks that each sum some of the rows
+
+
+class Plan(NamedTuple):
+    """Of one launch: the kernel's name, grid, block; and what its blocks divide the rows into."""
+
+    kernel: str
+    grid: tuple
+    block: tuple
+    parts: int = 1
+    rows_a_block: int = 0
+
+
+class Problem(NamedTuple):
+    """What a kernel of rows and columns is planned for.
+
+    Attributes
+    ----------
+    rows, columns : int
+    dtype : numpy.dtype
+    aligned : bool
+        Whether every array begins at a multiple of 16 bytes.
+    multiprocessors : int
+    """
+
+    rows: int
+    columns: int
+    dtype: object
+    aligned: bool
+    multiprocessors: int
+
+    @property
+    def type(self):
+        return TYPES[self.dtype.name]
+
+    @property
+    def pack(self):
+        """Numbers in 16 bytes."""
+        return PACK_BYTES // self.dtype.itemsize
+
+    @property
+    def packs(self):
+        """16-byte pieces of a row."""
+        return self.columns // self.pack
+
+    @property
+    def in_packs(self):
+        return self.aligned and self.columns % self.pack == 0
+
+
+def chosen(version, fitting):
+    """The version asked for, or else the last of those that fit.
+
+    Raises
+    ------
+    ValueError
+        If the one asked for does not fit.
+    """
+    if version is None:
+        return fitting[-1]
+    if version not in fitting:
+        numbers = ", ".join(map(str, fitting))
+        raise ValueError(f"version {version} of the kernel does not fit; these do: {numbers}")
+    return version
+
+
+def _rows_in_parts(rows, parts):
+    """At most that many parts of equally many rows: how many, and of how many."""
+    rows_a_block = max(1, ceil_div(rows, max(1, parts)))
+    return ceil_div(rows, rows_a_block), rows_a_block
+
+
+def gelu_new_forward(problem, version=None):
+    """Plan y = gelu_new(x + b)."""
+    version = chosen(version, [1, 2] if problem.in_packs else [1])
+    elements = problem.rows * problem.columns
+    a_block = 256 * (4 * problem.pack if version == 2 else 1)
+    name = f"gelu_new_forward_{version}<{problem.type}>"
+    return Plan(name, (ceil_div(elements, a_block),), (256,))
+
+
+def gelu_new_backward(problem, version=None):
+    """Plan dx and the partial sums of db."""
+    version = chosen(version, [1, 2] if problem.in_packs else [1])
+    block, columns_a_block = {1: ((128,), 128), 2: ((WARP, 8), WARP * problem.pack)}[version]
+    across = ceil_div(problem.columns, columns_a_block)
+    wanted = ceil_div(PARTS_A_MULTIPROCESSOR * problem.multiprocessors, across)
+    parts, rows_a_block = _rows_in_parts(problem.rows, wanted)
+    name = f"gelu_new_backward_{version}<{problem.type}>"
+    return Plan(name, (across, parts), block, parts, rows_a_block)
+
+
+# Numbers of a row that one thread of layer norm holds in registers: with one warp a row; with more.
+HELD_BY_A_LANE = {2: 32, 4: 32, 8: 16}
+HELD_BY_A_THREAD = {2: 32, 4: 16, 8: 8}
+# Columns whose three sums one thread of its backward pass holds, beside dy and x̂.
+SUMMED_BY_A_THREAD = {2: 8, 4: 8, 8: 2}
+
+
+def layer_norm_forward(problem, version=None):
+    """Plan x̂ and y. A row that one warp can hold is given one, and four rows go to a block."""
+    a_lane = HELD_BY_A_LANE[problem.dtype.itemsize] // problem.pack
+    a_thread = HELD_BY_A_THREAD[problem.dtype.itemsize] // problem.pack
+    most_warps = MAX_THREADS // WARP
+    fits = problem.in_packs and problem.packs <= most_warps * WARP * a_thread
+    version = chosen(version, [1, 2] if fits else [1])
+    if version == 1:
+        return Plan(f"layer_norm_forward_1<{problem.type}>", (problem.rows,), (256,))
+    warps, rows = 1, 4
+    if problem.packs > WARP * a_lane:
+        rows = 1
+        while problem.packs > warps * WARP * a_thread:
+            warps *= 2
+    packs = ceil_div(problem.packs, warps * WARP)
+    name = f"layer_norm_forward_2<{problem.type}, {warps}, {packs}>"
+    return Plan(name, (ceil_div(problem.rows, rows),), (warps * WARP, rows))
+
+
+def layer_norm_backward(problem, version=None):
+    """Plan dt, dx and the partial sums of dw, dshift and db."""
+    packs = ceil_div(problem.packs, MAX_THREADS)
+    fits = problem.in_packs and packs * problem.pack <= SUMMED_BY_A_THREAD[problem.dtype.itemsize]
+    version = chosen(version, [1, 2] if fits else [1])
+    if version == 1:
+        threads, name = 256, f"layer_norm_backward_1<{problem.type}>"
+    else:
+        threads = WARP * ceil_div(problem.packs, WARP * packs)
+        bound = max(128, 1 << (threads - 1).bit_length())
+        name = f"layer_norm_backward_2<{problem.type}, {packs}, {bound}>"
+    wanted = problem.multiprocessors * max(1, MAX_THREADS // threads)
+    parts, rows_a_block = _rows_in_parts(problem.rows, wanted)
+    return Plan(name, (parts,), (threads,), parts, rows_a_block)
+
+
+def each_element(kernel, elements):
+    """Plan a kernel with one thread an element."""
+    return Plan(kernel, (ceil_div(elements, 256),), (256,))

@@ -1,0 +1,234 @@
+"""What the tests of the CUDA kernels share: types, bounds, and one check for each function."""
+
+import os
+
+import ml_dtypes
+import numpy as np
+from functions_support import layer_norm_condition
+
+from albert_np.functions.activations import CUBIC, TWO_ROOT_2_OVER_PI
+from albert_np.functions.dropout import Dropout, keep_mask
+from albert_np.functions.fused import (
+    bias_dropout_residual_layer_norm_backward,
+    bias_dropout_residual_layer_norm_forward,
+    bias_gelu_new_backward,
+    bias_gelu_new_forward,
+)
+from albert_np.functions.layer_norm import layer_norm_backward, layer_norm_forward
+from albert_np.functions.packing import packed_batch
+from albert_np.kernels import cuda
+from albert_np.kernels.cuda.arrays import wide
+
+# `.ci/run` sets it: all shapes and all types, where the plain run takes a sample.
+ALL = bool(os.environ.get("ALBERT_NP_ALL_KERNELS"))
+
+FLOAT16, FLOAT32, FLOAT64 = map(np.dtype, (np.float16, np.float32, np.float64))
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+DTYPES = [FLOAT16, BFLOAT16, FLOAT32, FLOAT64]
+FEW_UNITS = 8  # roundings of exp and of the operations around it
+
+
+def sample(everything, some):
+    """All of a list in the full run, and some of it in the plain one."""
+    return everything if ALL else some
+
+
+def random(rng, shape, dtype, scale=1.0):
+    """Normal numbers, rounded to the type; read-only, as no kernel may write into its input."""
+    x = (scale * rng.standard_normal(shape)).astype(dtype)
+    x.flags.writeable = False
+    return x
+
+
+def exact(*arrays):
+    return tuple(array.astype(np.float64) for array in arrays)
+
+
+def assert_rounded(actual, expected, dtype, kept, units, terms):
+    """|actual − expected| ≤ ½ eps · (|result| + kept) + units · wide eps · terms.
+
+    The first part is the noise floor of the type: half a unit in the last place for the rounding of
+    the result, and for that of what is `kept` between the passes, as far as it reaches the result.
+    All else is computed in the wide type: `terms` is the sum of the absolute values of the terms
+    that the result is made of, `units` the number of roundings that each goes through.
+    """
+    assert actual.shape == expected.shape and actual.dtype == dtype
+    info = ml_dtypes.finfo(dtype)
+    eps, tiny = float(info.eps), float(info.tiny)
+    result = np.maximum(np.abs(actual.astype(np.float64)), np.abs(expected))
+    bound = eps / 2 * (result + kept + tiny) + units * np.finfo(wide(dtype)).eps * terms
+    error = np.abs(actual.astype(np.float64) - expected)
+    assert np.all(error <= bound), f"off by {np.max(error / bound)} times the bound"
+
+
+def assert_sums(actual, before, expected, dtype, kept, units, terms):
+    """A gradient that was added to a slot, or that is one of its own (before = 0)."""
+    total = expected + before
+    assert_rounded(actual, total, dtype, kept, units, terms + np.abs(before))
+
+
+# ---- bias + gelu_new --------------------------------------------------------------------------
+
+
+def check_gelu_new(executor, dtype, rows, columns, version=None, seed=0):
+    """Forward, backward, the output again, and a slot that the gradient is added to."""
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    x, dy = random(rng, (rows, columns), dtype, 3), random(rng, (rows, columns), dtype)
+    bias = random(rng, columns, dtype)
+    y, cache = functions["bias_gelu_new_forward"](x, bias, version=version)
+    np.testing.assert_array_equal(functions["bias_gelu_new_output"](cache), y)
+    slot = random(rng, columns, dtype).copy()
+    (before,) = exact(slot)
+    dx, dbias = functions["bias_gelu_new_backward"](dy, cache, version=version)
+    _, into = functions["bias_gelu_new_backward"](dy, cache, into=(slot,), version=version)
+    assert into is slot
+
+    x, bias, dy = exact(x, bias, dy)
+    expected, z = bias_gelu_new_forward(x, bias)
+    expected_dx, expected_dbias = bias_gelu_new_backward(dy, z)
+    # exp(−2u) multiplies the error of its argument by 2u; z is a sum, and moves all by 2u′.
+    two_u = np.abs(TWO_ROOT_2_OVER_PI * z * (1 + CUBIC * z * z))
+    slope = TWO_ROOT_2_OVER_PI * (1 + 3 * CUBIC * z * z) * (np.abs(x) + np.abs(bias))
+    condition = 1 + two_u + slope
+    s = 1 / (1 + np.exp(-np.sign(z) * two_u))
+    # Where exp(−2u) overflows, σ is 0 and not a number below the smallest normal one.
+    info = np.finfo(wide(dtype))
+    s += info.tiny / info.eps
+    y_terms = s * (np.abs(x) + np.abs(bias)) * condition
+    dx_terms = np.abs(dy) * s * condition * condition
+    assert_rounded(y, expected, dtype, 0, FEW_UNITS, y_terms)
+    assert_rounded(dx, expected_dx, dtype, 0, FEW_UNITS, dx_terms)
+    sums = dtype, 0, FEW_UNITS + rows, dx_terms.sum(axis=0)
+    assert_sums(dbias, 0, expected_dbias, *sums)
+    assert_sums(slot, before, expected_dbias, *sums)
+
+
+# ---- layer norm -------------------------------------------------------------------------------
+
+
+def dropout_of(shape, packed, seed):
+    """A dropout, and where it is of a packed batch, the shape of that."""
+    mask = np.random.default_rng(seed).random(shape[:2]) < 0.7
+    where = packed_batch(mask) if packed else None
+    tokens = (len(where.sequences),) if packed else shape[:2]
+    return Dropout(0.25, 2**40 + seed, 5, where), (*tokens, *shape[2:])
+
+
+def check_layer_norm(executor, dtype, shape, version=None, dropout=True, packed=False, seed=0):
+    """The fused pair: with dropout or without, padded or packed; and the layer norm alone."""
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    drop, shape = dropout_of(shape, packed, seed)
+    drop = drop if dropout else None
+    columns, eps = shape[-1], 1e-12
+    x, residual, dy = (random(rng, shape, dtype) for _ in range(3))
+    bias, weight, shift = (random(rng, columns, dtype) for _ in range(3))
+    slots = [random(rng, columns, dtype).copy() for _ in range(3)]
+    before = exact(*slots)
+
+    name = "bias_dropout_residual_layer_norm"
+    y, cache = functions[f"{name}_forward"](
+        x, bias, residual, weight, shift, eps, drop, version=version
+    )
+    np.testing.assert_array_equal(functions[f"{name}_output"](cache), y)
+    gradients = functions[f"{name}_backward"](dy, cache, version=version)
+    into = functions[f"{name}_backward"](dy, cache, into=tuple(slots), version=version)
+    assert all(a is b for a, b in zip((into[1], *into[3:]), slots, strict=True))
+
+    inputs = exact(x, bias, residual, weight, shift)
+    _, reference = bias_dropout_residual_layer_norm_forward(*inputs, eps, drop)
+    expected = bias_dropout_residual_layer_norm_backward(*exact(dy), reference)
+    scales = dropout_scales(shape, drop)
+    total = inputs[2] + (inputs[0] + inputs[1]) * scales
+    _assert_layer_norm(y, cache.layer_norm, inputs[3:], total, eps, dtype)
+    terms, kept = _layer_norm_terms(*exact(dy), total, inputs[3], eps)
+    rows = x.size // columns
+    units = FEW_UNITS + columns
+    for dresidual in (gradients[2], into[2]):
+        assert_rounded(dresidual, expected[2], dtype, kept["dx"], units, terms["dx"])
+    for dx in (gradients[0], into[0]):
+        at = kept["dx"] * scales, units, terms["dx"] * scales
+        assert_rounded(dx, expected[0], dtype, *at)
+    flat = {
+        key: (value * (scales if key == "dx" else 1)).reshape(-1, columns).sum(axis=0)
+        for key, value in terms.items()
+    }
+    flat_kept = {
+        key: (value * (scales if key == "dx" else 1)).reshape(-1, columns).sum(axis=0)
+        for key, value in kept.items()
+    }
+    keys = ("dx", "dweight", "dshift")
+    for i, (key, place) in enumerate(zip(keys, (1, 3, 4), strict=True)):
+        bound = dtype, flat_kept[key], units + rows, flat[key]
+        assert_sums(gradients[place], 0, expected[place], *bound)
+        assert_sums(slots[i], before[i], expected[place], *bound)
+
+
+def dropout_scales(shape, dropout):
+    """What dropout multiplies each element by."""
+    if dropout is None:
+        return np.ones(shape)
+    return keep_mask(shape, dropout) / (1 - dropout.probability)
+
+
+def check_layer_norm_alone(executor, dtype, shape, version=None, seed=0):
+    """`layer_norm_forward` and its backward pass."""
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    columns, eps = shape[-1], 1e-5
+    x, dy = random(rng, shape, dtype), random(rng, shape, dtype)
+    weight, bias = random(rng, columns, dtype), random(rng, columns, dtype)
+    y, cache = functions["layer_norm_forward"](x, weight, bias, eps, version=version)
+    dx, dweight, dbias = functions["layer_norm_backward"](dy, cache, version=version)
+
+    x, dy, weight, bias = exact(x, dy, weight, bias)
+    _, reference = layer_norm_forward(x, weight, bias, eps)
+    expected = layer_norm_backward(dy, reference)
+    _assert_layer_norm(y, cache, (weight, bias), x, eps, dtype)
+    terms, kept = _layer_norm_terms(dy, x, weight, eps)
+    units, rows = FEW_UNITS + columns, x.size // columns
+    assert_rounded(dx, expected[0], dtype, kept["dx"], units, terms["dx"])
+    for actual, wanted, key in ((dweight, expected[1], "dweight"), (dbias, expected[2], "dshift")):
+        total_kept, total = (v[key].reshape(-1, columns).sum(axis=0) for v in (kept, terms))
+        assert_rounded(actual, wanted, dtype, total_kept, units + rows, total)
+
+
+def _assert_layer_norm(y, cache, parameters, total, eps, dtype):
+    """y of layer norm, x̂ and 1 / √(var + eps)."""
+    weight, shift = parameters
+    expected, reference = layer_norm_forward(total, weight, shift, eps)
+    condition = layer_norm_condition(total, eps)
+    units = FEW_UNITS + total.shape[-1]
+    scaled = np.abs(reference.normalized * weight)
+    assert_rounded(y, expected, dtype, scaled, units, (np.abs(weight) * condition) + np.abs(shift))
+    assert_rounded(cache.normalized, reference.normalized, dtype, 0, units, condition)
+    expected_inverse = reference.inverse_deviation
+    assert_rounded(
+        cache.inverse_deviation,
+        expected_inverse,
+        wide(dtype),
+        0,
+        units,
+        expected_inverse * condition.max(axis=-1, keepdims=True),
+    )
+
+
+def _layer_norm_terms(dy, total, weight, eps):
+    """Absolute terms of each element's gradients, and how far x̂'s rounding reaches them."""
+    _, cache = layer_norm_forward(total, weight, weight, eps)
+    condition = layer_norm_condition(total, eps)
+    normalized, inverse = np.abs(cache.normalized), cache.inverse_deviation
+    g = np.abs(dy * weight)
+    along = (g * normalized).mean(axis=-1, keepdims=True)
+    terms = {
+        "dx": (g + g.mean(axis=-1, keepdims=True) + normalized * along) * inverse * condition,
+        "dweight": np.abs(dy) * condition,
+        "dshift": np.abs(dy),
+    }
+    kept = {
+        "dx": 2 * normalized * along * inverse,
+        "dweight": np.abs(dy) * normalized,
+        "dshift": np.zeros_like(dy),
+    }
+    return terms, kept
