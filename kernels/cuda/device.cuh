@@ -30,6 +30,25 @@ __device__ __forceinline__ Half narrow_to_half(float x) {
 }
 __device__ __forceinline__ void check_aligned(const void*, int) {}
 
+__device__ __forceinline__ unsigned shared_address(const void* pointer) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+// 16 bytes from an array to shared memory, while the thread goes on; zeros where not `valid`.
+__device__ __forceinline__ void copy_async(void* shared, const void* global, bool valid) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+                 "l"(global), "r"(valid ? 16 : 0) : "memory");
+}
+// Closes a group of copies.
+__device__ __forceinline__ void copy_async_commit() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Waits until all of this thread's groups have arrived but the newest LEFT. Other threads' copies
+// are there after a barrier.
+template <int LEFT>
+__device__ __forceinline__ void copy_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+}
+
 #else
 
 #include "stand_in/cuda_on_cpu.h"
@@ -48,6 +67,14 @@ inline Half narrow_to_half(float x) {
 }
 inline void check_aligned(const void* address, int size) {
     stand_in::check_aligned(address, size);
+}
+inline void copy_async(void* shared, const void* global, bool valid) {
+    stand_in::copy_async(shared, global, 16, valid);
+}
+inline void copy_async_commit() { stand_in::copy_async_commit(); }
+template <int LEFT>
+void copy_async_wait() {
+    stand_in::copy_async_wait(LEFT);
 }
 
 #endif

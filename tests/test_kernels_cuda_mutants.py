@@ -1,0 +1,146 @@
+"""Tests of the tests: what breaks a kernel is found, at shapes of three tiles and more.
+
+In each kernel, and in each function that has a barrier, every barrier and every wait is removed in
+turn, one bound is off by one, and one index is another; each must be reported, or be off by more
+than the bound of the kernel's own test.
+"""
+
+import re
+import shutil
+from functools import partial
+
+import pytest
+from cuda_support import (
+    FLOAT16,
+    FLOAT32,
+    check_gelu_new,
+    check_layer_norm,
+    sample,
+)
+
+from albert_np.kernels.cuda.host import HostExecutor, KernelError
+from albert_np.kernels.cuda.launch import SOURCES
+
+BARRIERS = re.compile(r"__syncthreads\(\);|__syncwarp\(\);|copy_async_wait<\w+>\(\);")
+
+gelu_new_1 = partial(check_gelu_new, dtype=FLOAT32, rows=70, columns=264, version=1)
+gelu_new_2 = partial(check_gelu_new, dtype=FLOAT16, rows=70, columns=264, version=2)
+layer_norm_1 = partial(check_layer_norm, dtype=FLOAT32, shape=(4, 21, 300), version=1)
+layer_norm_2 = partial(check_layer_norm, dtype=FLOAT16, shape=(2, 21, 2056), version=2)
+
+# Each function, where it stands, its test, and two faults: a bound and an index.
+FUNCTIONS = {
+    "gelu_new_forward_1": (
+        "gelu_new.cu",
+        gelu_new_1,
+        ("at >= (long long)rows * columns", "at > (long long)rows * columns"),
+        ("bias[at % columns]", "bias[at / rows]"),
+    ),
+    "gelu_new_forward_2": (
+        "gelu_new.cu",
+        gelu_new_2,
+        ("at < packs", "at <= packs"),
+        ("at * SIZE % columns", "at % columns"),
+    ),
+    "gelu_new_backward_1": (
+        "gelu_new.cu",
+        gelu_new_1,
+        ("row < end", "row <= end"),
+        ("blockIdx.y * columns + column", "blockIdx.x * columns + column"),
+    ),
+    "gelu_new_backward_2": (
+        "gelu_new.cu",
+        gelu_new_2,
+        ("own < columns", "own <= columns"),
+        ("sums[warp][thread]", "sums[warp][threadIdx.x]"),
+    ),
+    "finish_sums": (
+        "column_sums.cuh",
+        gelu_new_1,
+        ("part < parts", "part < parts - 1"),
+        ("part * stride + at", "part + at"),
+    ),
+    "block_sums": (
+        "device.cuh",
+        layer_norm_1,
+        ("lane < warps", "lane <= warps"),
+        ("sums[1][warp] = second", "sums[1][lane] = second"),
+    ),
+    "layer_norm_forward_1": (
+        "layer_norm.cu",
+        layer_norm_1,
+        ("column < columns", "column < columns - 1"),
+        ("inverse_deviation[row]", "inverse_deviation[0]"),
+    ),
+    "layer_norm_forward_2": (
+        "layer_norm.cu",
+        layer_norm_2,
+        ("column < columns", "column <= columns"),
+        ("k * WARPS * WARP_SIZE + threadIdx.x", "k * WARPS + threadIdx.x"),
+    ),
+    "layer_norm_output_1": (
+        "layer_norm.cu",
+        layer_norm_1,
+        ("at >= (long long)rows", "at > (long long)rows"),
+        ("at % columns", "at % rows"),
+    ),
+    "layer_norm_backward_1": (
+        "layer_norm.cu",
+        layer_norm_1,
+        ("row < end", "row <= end"),
+        ("inverse_deviation[row]", "inverse_deviation[first]"),
+    ),
+    "layer_norm_backward_2": (
+        "layer_norm.cu",
+        layer_norm_2,
+        ("column >= columns", "column > columns"),
+        ("2 * columns + column + i", "columns + column + i"),
+    ),
+}
+
+
+def body_of(name):
+    """Where a function's definition begins and ends in its file."""
+    text = (SOURCES / FUNCTIONS[name][0]).read_text(encoding="utf-8")
+    start = re.search(rf"^[^/\n]*\b{name}\([^;]*?{{\n", text, re.M).end()
+    return text, start, text.index("\n}\n", start)
+
+
+def mutants():
+    """Every function with each of its faults: what is taken out, where, and what is put in."""
+    for name, (_, _, *replacements) in FUNCTIONS.items():
+        text, start, end = body_of(name)
+        for barrier in BARRIERS.finditer(text, start, end):
+            line = text.count("\n", 0, barrier.start()) + 1
+            yield pytest.param(name, *barrier.span(), "", id=f"{name}-without-{line}-{barrier[0]}")
+        for old, new in replacements:
+            at = text.index(old, start, end)
+            yield pytest.param(name, at, at + len(old), new, id=f"{name}-{new}")
+
+
+ALL_MUTANTS = list(mutants())
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "end", "replacement"), sample(ALL_MUTANTS, ALL_MUTANTS[::3])
+)
+def test_is_found(tmp_path, name, begin, end, replacement):
+    file, check = FUNCTIONS[name][:2]
+    shutil.copytree(SOURCES, tmp_path / "sources")
+    path = tmp_path / "sources" / file
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[:begin] + replacement + text[end:], encoding="utf-8")
+    with pytest.raises((KernelError, AssertionError)):
+        check(HostExecutor(1, tmp_path / "sources"))
+
+
+def test_every_kernel_has_its_mutants():
+    """A kernel that is added is broken here too; and so is every function with a barrier."""
+    for path in sorted(SOURCES.glob("*.cu*")):
+        text = path.read_text(encoding="utf-8")
+        kernels = re.findall(r"__global__ void (?:__launch_bounds__\(.*\)\n)?(\w+)\(", text)
+        assert len(kernels) == text.count("__global__ ")
+        assert set(kernels) <= set(FUNCTIONS)
+        spans = [body_of(name)[1:] for name, f in FUNCTIONS.items() if f[0] == path.name]
+        for barrier in BARRIERS.finditer(text):
+            assert any(start <= barrier.start() < end for start, end in spans), barrier
