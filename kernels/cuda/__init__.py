@@ -6,9 +6,11 @@ executor's matter: `cupy_executor.CupyExecutor` on a GPU, `host.HostExecutor` on
 
 import functools
 
-from albert_np.kernels.cuda import gelu_new, layer_norm
+from albert_np.kernels.cuda import attention, gelu_new, layer_norm
 
 FUNCTIONS = (
+    attention.attention_forward,
+    attention.attention_backward,
     layer_norm.layer_norm_forward,
     layer_norm.layer_norm_backward,
     layer_norm.bias_dropout_residual_layer_norm_forward,

@@ -116,10 +116,10 @@ def dropout_numbers(dropout: Dropout):
     return 1 / (1 - dropout.probability), math.floor(dropout.probability * 2**32)
 
 
-def launch(executor, file, plan, *arguments, shared_bytes=0):
+def launch(executor, file, plan, *arguments):
     """Run a plan, unless its grid is empty: there is nothing to compute then."""
     if all(plan.grid):
-        executor.launch(Launch(file, plan.kernel, plan.grid, plan.block, arguments, shared_bytes))
+        executor.launch(Launch(file, plan.kernel, plan.grid, plan.block, arguments, plan.shared_bytes))
 
 
 def finish_sums(executor, file, problem, partial, parts, into, shapes):

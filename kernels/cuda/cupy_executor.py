@@ -63,6 +63,10 @@ class CupyExecutor:
     def contiguous(self, array):
         return self.cupy.ascontiguousarray(array)
 
+    def uploaded(self, array):
+        """A NumPy array where the kernels can read it; a CuPy array is there already."""
+        return self.cupy.ascontiguousarray(self.cupy.asarray(array))
+
     def pointer(self, array):
         return array.data.ptr
 

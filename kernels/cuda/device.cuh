@@ -115,6 +115,18 @@ __device__ __forceinline__ BFloat16 narrow<BFloat16>(float x) {
     return {static_cast<unsigned short>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
 }
 
+// The lowest finite number.
+template <class A>
+__device__ __forceinline__ A lowest();
+template <>
+__device__ __forceinline__ float lowest<float>() {
+    return -3.402823466e+38f;
+}
+template <>
+__device__ __forceinline__ double lowest<double>() {
+    return -1.7976931348623157e+308;
+}
+
 // ---- 16 bytes at once -------------------------------------------------------------------------
 
 // As many numbers as one thread loads or stores with one instruction.
@@ -180,4 +192,15 @@ __device__ __forceinline__ Pair<A> block_sums(A first, A second) {
 template <class A>
 __device__ __forceinline__ A block_sum(A x) {
     return block_sums(x, A(0)).first;
+}
+template <class A>
+__device__ __forceinline__ A block_max(A x) {
+    SHARED(A, largest, [WARP_SIZE]);
+    const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
+    const int warps = blockDim.x / WARP_SIZE;
+    x = warp_max(x);
+    __syncthreads();  // all have read the numbers of the call before
+    if (lane == 0) largest[warp] = x;
+    __syncthreads();
+    return warp_max(lane < warps ? largest[lane] : lowest<A>());
 }

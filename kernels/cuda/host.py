@@ -78,6 +78,10 @@ class HostExecutor:
     def contiguous(self, array):
         return np.ascontiguousarray(array)
 
+    def uploaded(self, array):
+        """A NumPy array where the kernels can read it."""
+        return np.ascontiguousarray(array)
+
     def pointer(self, array):
         return array.ctypes.data
 

@@ -22,6 +22,7 @@ class Plan(NamedTuple):
     block: tuple
     parts: int = 1
     rows_a_block: int = 0
+    shared_bytes: int = 0
 
 
 class Problem(NamedTuple):
@@ -143,6 +144,71 @@ def layer_norm_backward(problem, version=None):
     wanted = problem.multiprocessors * max(1, MAX_THREADS // threads)
     parts, rows_a_block = _rows_in_parts(problem.rows, wanted)
     return Plan(name, (parts,), (threads,), parts, rows_a_block)
+
+
+class AttentionProblem(NamedTuple):
+    """What attention is planned for.
+
+    Attributes
+    ----------
+    sequences, longest, tokens : int
+        How many sequences, the columns of the padded batch, and tokens in all.
+    heads, head_size : int
+    dtype : numpy.dtype
+    aligned : bool
+        Whether every array begins at a multiple of 16 bytes.
+    shared_limit : int
+        Bytes of shared memory that a block may have.
+    """
+
+    sequences: int
+    longest: int
+    tokens: int
+    heads: int
+    head_size: int
+    dtype: object
+    aligned: bool
+    shared_limit: int
+
+    @property
+    def type(self):
+        return TYPES[self.dtype.name]
+
+    @property
+    def wide_bytes(self):
+        return max(4, self.dtype.itemsize)
+
+
+def _attention_row(problem, kernel, rows):
+    """Plan a kernel of version 1, that holds so many rows of scores in shared memory."""
+    shared_bytes = rows * problem.longest * problem.wide_bytes
+    if shared_bytes > problem.shared_limit - 1024:  # of its own
+        raise ValueError(
+            f"attention of {problem.longest} columns needs {shared_bytes} bytes of shared memory; "
+            f"a block may have {problem.shared_limit - 1024}"
+        )
+    grid = (problem.longest, problem.heads, problem.sequences)
+    return Plan(f"{kernel}<{problem.type}>", grid, (128,), shared_bytes=shared_bytes)
+
+
+def attention_forward(problem, version=None):
+    """Plan the context and the rows' log-sum-exp."""
+    chosen(version, [1])
+    return _attention_row(problem, "attention_forward_1", 1)
+
+
+def attention_delta(problem):
+    """Plan δ, which backward begins with."""
+    return Plan(f"attention_delta_1<{problem.type}>", (problem.tokens, problem.heads), (WARP,))
+
+
+def attention_backward(problem, version=None):
+    """Plan dq; and dk and dv: two launches."""
+    chosen(version, [1])
+    return (
+        _attention_row(problem, "attention_backward_query_1", 1),
+        _attention_row(problem, "attention_backward_key_1", 2),
+    )
 
 
 def each_element(kernel, elements):

@@ -19,6 +19,12 @@ struct Dropout {
 struct Words {
     unsigned values[4];
 };
+// The word of a column. A register array may only be indexed by constants: chosen, not looked up.
+__device__ __forceinline__ unsigned word_of(const Words& words, unsigned column) {
+    const unsigned low = column % 2 ? words.values[1] : words.values[0];
+    const unsigned high = column % 2 ? words.values[3] : words.values[2];
+    return column % 4 < 2 ? low : high;
+}
 
 // The words of columns 4·quad … 4·quad + 3. Each of the ten rounds is two 32×32-bit products.
 __device__ __forceinline__ Words philox(const Dropout& dropout, unsigned quad, unsigned row,
@@ -60,11 +66,8 @@ __device__ __forceinline__ void keep_scales(const Dropout& dropout, int row, int
 #pragma unroll
     for (int i = 0; i < N; i++) {
         const unsigned column = first + i;
-        if (i == 0 || column % 4 == 0) words = philox(dropout, column / 4, place.column, place.sequence, 0);
-        // A register array may only be indexed by constants: pick the word without an index.
-        const unsigned low = column % 2 ? words.values[1] : words.values[0];
-        const unsigned high = column % 2 ? words.values[3] : words.values[2];
-        const unsigned word = column % 4 < 2 ? low : high;
-        scales[i] = word >= dropout.threshold ? A(dropout.scale) : A(0);
+        if (i == 0 || column % 4 == 0)
+            words = philox(dropout, column / 4, place.column, place.sequence, 0);
+        scales[i] = word_of(words, column) >= dropout.threshold ? A(dropout.scale) : A(0);
     }
 }
