@@ -7,6 +7,7 @@ import numpy as np
 from functions_support import layer_norm_condition
 
 from albert_np.functions.activations import CUBIC, TWO_ROOT_2_OVER_PI
+from albert_np.functions.attention import attention_backward, attention_forward
 from albert_np.functions.dropout import Dropout, keep_mask
 from albert_np.functions.fused import (
     bias_dropout_residual_layer_norm_backward,
@@ -232,3 +233,97 @@ def _layer_norm_terms(dy, total, weight, eps):
         "dshift": np.zeros_like(dy),
     }
     return terms, kept
+
+
+# ---- attention --------------------------------------------------------------------------------
+
+
+def check_attention(
+    executor,
+    dtype,
+    batch,
+    heads,
+    head_size,
+    version=None,
+    masked=True,
+    packed=False,
+    dropout=True,
+    rounded_weights=False,
+    seed=0,
+):
+    """Context and gradients, of a padded batch or a packed one.
+
+    The last sequence has every key masked. `rounded_weights`: the kernel multiplies probabilities
+    and gradients of scores that are rounded to the type, as tensor cores take them.
+    """
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    B, S = batch
+    x = random(rng, (B, S, 3 * heads * head_size), dtype)
+    dcontext = random(rng, (B, S, heads * head_size), dtype)
+    mask = None
+    if masked or packed:
+        mask = rng.random((B, S)) < 0.8
+        mask[-1] = False
+    drop = Dropout(0.2, 2**50 + seed, 6) if dropout else None
+    x64, dcontext64 = exact(x, dcontext)
+    if packed:
+        where = packed_batch(mask)
+        real = mask[where.places]
+        arguments = x[where.places], heads, None if real.all() else real, drop, where
+        actual, cache = functions["attention_forward"](*arguments, version=version)
+        gradient = functions["attention_backward"](dcontext[where.places], cache, version=version)
+        dcontext64 = dcontext64 * where.real[..., None]
+    else:
+        actual, cache = functions["attention_forward"](x, heads, mask, drop, version=version)
+        gradient = functions["attention_backward"](dcontext, cache, version=version)
+
+    expected, reference = attention_forward(x64, heads, mask, drop)
+    expected_gradient = attention_backward(dcontext64, reference)
+    bounds = _attention_bounds(dcontext64, reference, expected, mask, rounded_weights)
+    units = FEW_UNITS + S + head_size
+    compared = ((actual, expected, *bounds[:2]), (gradient, expected_gradient, *bounds[2:]))
+    for ours, wanted, kept, terms in compared:
+        if packed:
+            wanted, kept, terms = (array[where.places] for array in (wanted, kept, terms))
+        assert_rounded(ours, wanted, dtype, kept, units, terms)
+
+
+def _attention_bounds(dcontext, reference, context, mask, rounded_weights):
+    """How far roundings to the type reach the context, its absolute terms; and the gradient's."""
+    query, key = map(np.abs, reference.scores)
+    value = np.abs(reference.attend.context.value)
+    B, A, S, D = query.shape
+    p, weights = np.abs(reference.attend.softmax), reference.probabilities
+
+    def split(y):
+        return np.abs(y).reshape(B, S, A, D).transpose(0, 2, 1, 3)
+
+    def merge(y):
+        return y.transpose(0, 2, 1, 3).reshape(B, S, A * D)
+
+    # A score's error multiplies its probability, and the sum that all are divided by.
+    scores = query @ key.swapaxes(-1, -2) / np.sqrt(D)
+    condition = 1 + 2 * scores.max(axis=-1, keepdims=True)
+    kept = weights @ value * rounded_weights
+    terms = condition * (weights @ value)
+
+    dc = split(dcontext)
+    keep = np.where(p > 0, weights / np.where(p > 0, p, 1), 0)
+    dp = dc @ value.swapaxes(-1, -2) * keep
+    delta = (dc * split(context)).sum(axis=-1, keepdims=True)  # of the rounded context
+    total = (p * dp).sum(axis=-1, keepdims=True)
+    ds_terms = p * (dp + total) * condition
+    ds_kept = p * (delta + rounded_weights * (dp + total))
+    scale = 1 / np.sqrt(D)
+
+    def gradients(ds, w):
+        parts = ds @ key * scale, ds.swapaxes(-1, -2) @ query * scale, w.swapaxes(-1, -2) @ dc
+        return np.concatenate([merge(part) for part in parts], axis=-1)
+
+    return (
+        merge(kept),
+        merge(terms),
+        gradients(ds_kept, weights * rounded_weights),
+        gradients(ds_terms, weights * condition),
+    )

@@ -1,5 +1,6 @@
 """Every kernel compiles for GPUs, in every type; those that are tuned spill no registers."""
 
+import contextlib
 import re
 
 import numpy as np
@@ -38,11 +39,24 @@ def kernels_of(file, dtype, version):
     if file == "gelu_new.cu":
         names = planned(dtype, (launcher.gelu_new_forward, launcher.gelu_new_backward), version)
         return names | ({f"finish_sums<{type_name}>"} if version == 1 else set())
+    if file == "attention.cu":
+        return attention_kernels(dtype, version)
     names = planned(dtype, (launcher.layer_norm_forward, launcher.layer_norm_backward), version)
     return names | ({f"layer_norm_output_1<{type_name}>"} if version == 1 else set())
 
 
-FILES = {"gelu_new.cu": (1, 2), "layer_norm.cu": (1, 2)}
+def attention_kernels(dtype, version):
+    """Of head sizes 64 and 128, where the version is there for the type."""
+    kernels = {f"attention_delta_1<{launcher.TYPES[dtype.name]}>"}
+    for head_size in (64, 128):
+        problem = launcher.AttentionProblem(8, 512, 4096, 12, head_size, dtype, True, 232448)
+        with contextlib.suppress(ValueError):
+            kernels.add(launcher.attention_forward(problem, version).kernel)
+            kernels |= {plan.kernel for plan in launcher.attention_backward(problem, version)}
+    return kernels
+
+
+FILES = {"gelu_new.cu": (1, 2), "layer_norm.cu": (1, 2), "attention.cu": (1, 2)}
 
 
 @pytest.mark.parametrize("dtype", sample(DTYPES, [BFLOAT16]), ids=str)

@@ -13,6 +13,7 @@ import pytest
 from cuda_support import (
     FLOAT16,
     FLOAT32,
+    check_attention,
     check_gelu_new,
     check_layer_norm,
     sample,
@@ -27,6 +28,12 @@ gelu_new_1 = partial(check_gelu_new, dtype=FLOAT32, rows=70, columns=264, versio
 gelu_new_2 = partial(check_gelu_new, dtype=FLOAT16, rows=70, columns=264, version=2)
 layer_norm_1 = partial(check_layer_norm, dtype=FLOAT32, shape=(4, 21, 300), version=1)
 layer_norm_2 = partial(check_layer_norm, dtype=FLOAT16, shape=(2, 21, 2056), version=2)
+attention_1 = partial(
+    check_attention, dtype=FLOAT32, batch=(2, 37), heads=2, head_size=12, version=1, packed=True
+)
+attention_2 = partial(
+    check_attention, dtype=FLOAT32, batch=(2, 101), heads=1, head_size=16, version=2, packed=True
+)
 
 # Each function, where it stands, its test, and two faults: a bound and an index.
 FUNCTIONS = {
@@ -95,6 +102,60 @@ FUNCTIONS = {
         layer_norm_2,
         ("column >= columns", "column > columns"),
         ("2 * columns + column + i", "columns + column + i"),
+    ),
+    "block_max": (
+        "device.cuh",
+        attention_1,
+        ("lane < warps", "lane <= warps"),
+        ("largest[warp] = x", "largest[0] = x"),
+    ),
+    "attention_forward_1": (
+        "attention.cu",
+        attention_1,
+        ("query >= sequence.length", "query > sequence.length"),
+        ("log_sum_exp[at_row(batch, token, head)]", "log_sum_exp[at_row(batch, token, 0)]"),
+    ),
+    "attention_delta_1": (
+        "attention.cu",
+        attention_1,
+        ("d < batch.head_size", "d < batch.head_size - 1"),
+        ("at_row(batch, token, head)", "at_row(batch, token, 0)"),
+    ),
+    "attention_backward_query_1": (
+        "attention.cu",
+        attention_1,
+        ("j < sequence.length; j++", "j <= sequence.length; j++"),
+        ("QUERY, sequence.start + query", "KEY, sequence.start + query"),
+    ),
+    "attention_backward_key_1": (
+        "attention.cu",
+        attention_1,
+        ("i < sequence.length; i++", "i < sequence.length - 1; i++"),
+        ("dscores[i] *", "probabilities[i] *"),
+    ),
+    "add_weighted": (
+        "attention.cu",
+        attention_2,
+        ("j < TILE", "j < TILE - 1"),
+        ("exchanged[row + r][j]", "exchanged[r][j]"),
+    ),
+    "attention_forward_2": (
+        "attention.cu",
+        attention_2,
+        ("key < left ?", "key <= left ?"),
+        ("token + key, none_real", "token + column, none_real"),
+    ),
+    "attention_backward_query_2": (
+        "attention.cu",
+        attention_2,
+        ("first < sequence.length", "first < sequence.length - TILE"),
+        ("batch, VALUE, token", "batch, VALUE, own"),
+    ),
+    "attention_backward_key_2": (
+        "attention.cu",
+        attention_2,
+        ("first < sequence.length", "first < sequence.length - TILE"),
+        ("batch, QUERY, token", "batch, KEY, token"),
     ),
 }
 

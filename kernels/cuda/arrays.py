@@ -119,7 +119,9 @@ def dropout_numbers(dropout: Dropout):
 def launch(executor, file, plan, *arguments):
     """Run a plan, unless its grid is empty: there is nothing to compute then."""
     if all(plan.grid):
-        executor.launch(Launch(file, plan.kernel, plan.grid, plan.block, arguments, plan.shared_bytes))
+        executor.launch(
+            Launch(file, plan.kernel, plan.grid, plan.block, arguments, plan.shared_bytes)
+        )
 
 
 def finish_sums(executor, file, problem, partial, parts, into, shapes):

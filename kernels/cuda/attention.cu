@@ -228,3 +228,273 @@ __global__ void attention_backward_key_1(const T* dcontext, const T* query_key_v
         row_of(dquery_key_value, batch, VALUE, token, head)[d] = narrow<T>(dvalue);
     }
 }
+
+// ---- Version 2: blocks of 32 × 32 scores -------------------------------------------------------
+//
+// A block holds 32 queries in shared memory and walks over the keys and values, 32 at a time; each
+// of them is read S/32 times instead of S. The softmax is online: m is the largest score so far and
+// l = Σ exp(s − m); where m grows, l and the sum of values are scaled by exp(m_old − m_new).
+//
+// 64 threads, each with 4 × 4 scores and 4 rows × D/8 columns of the sum. Rows of a tile are D + 1
+// numbers apart, so that 8 threads that read 8 rows of one column meet 8 banks. Every product is
+// computed in the wide type, which makes this the version for float32 and float64: two multiply-adds
+// for each load from shared memory is the limit.
+
+constexpr int TILE = 32, ACROSS = 8, EACH = TILE / ACROSS;
+
+// `count` rows of one part of query_key_value (or of the context, parts = 1), widened; zeros beyond.
+template <int D_MAX, class T>
+__device__ __forceinline__ void load_tile(wide<T>* tile, const T* first, long long stride, int count,
+                                          int head_size) {
+    for (int at = threadIdx.x; at < TILE * D_MAX; at += blockDim.x) {
+        const int row = at / D_MAX, d = at % D_MAX;
+        const bool inside = row < count && d < head_size;
+        tile[row * (D_MAX + 1) + d] = inside ? widen(first[row * stride + d]) : wide<T>(0);
+    }
+}
+
+// out[r][c] = Σ_d a[own row r][d] b[own column c][d]
+template <int D_MAX, class A>
+__device__ __forceinline__ void tile_products(const A* a, const A* b, A (&out)[EACH][EACH]) {
+    const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
+#pragma unroll
+    for (int r = 0; r < EACH; r++)
+#pragma unroll
+        for (int c = 0; c < EACH; c++) out[r][c] = 0;
+#pragma unroll 4
+    for (int d = 0; d < D_MAX; d++) {
+        A other[EACH];
+#pragma unroll
+        for (int c = 0; c < EACH; c++) other[c] = b[(column + c * ACROSS) * (D_MAX + 1) + d];
+#pragma unroll
+        for (int r = 0; r < EACH; r++) {
+            const A own = a[(row + r) * (D_MAX + 1) + d];
+#pragma unroll
+            for (int c = 0; c < EACH; c++) out[r][c] = fma(own, other[c], out[r][c]);
+        }
+    }
+}
+
+// sums[r][c] += Σ_j weights[own row r][j] b[j][own column c], the weights by way of shared memory.
+template <int D_MAX, class A>
+__device__ __forceinline__ void add_weighted(A (&sums)[EACH][D_MAX / ACROSS],
+                                             const A (&weights)[EACH][EACH],
+                                             A (*exchanged)[TILE + 1], const A* b) {
+    const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
+    __syncwarp();  // a row is of one warp: all of it have read the weights before these
+#pragma unroll
+    for (int r = 0; r < EACH; r++)
+#pragma unroll
+        for (int c = 0; c < EACH; c++) exchanged[row + r][column + c * ACROSS] = weights[r][c];
+    __syncwarp();
+#pragma unroll 2
+    for (int j = 0; j < TILE; j++) {
+        A own[EACH];
+#pragma unroll
+        for (int r = 0; r < EACH; r++) own[r] = exchanged[row + r][j];
+#pragma unroll
+        for (int c = 0; c < D_MAX / ACROSS; c++) {
+            const A other = b[j * (D_MAX + 1) + column + c * ACROSS];
+#pragma unroll
+            for (int r = 0; r < EACH; r++) sums[r][c] = fma(own[r], other, sums[r][c]);
+        }
+    }
+}
+
+// A thread's part of 32 rows of gradients or context.
+template <int D_MAX, class T>
+__device__ __forceinline__ void store_tile(T* first, long long stride, int count, int head_size,
+                                           const wide<T> (&sums)[EACH][D_MAX / ACROSS],
+                                           wide<T> scale) {
+    const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
+#pragma unroll
+    for (int r = 0; r < EACH; r++)
+#pragma unroll
+        for (int c = 0; c < D_MAX / ACROSS; c++) {
+            const int d = column + c * ACROSS;
+            if (row + r < count && d < head_size)
+                first[(row + r) * stride + d] = narrow<T>(sums[r][c] * scale);
+        }
+}
+
+// Forward. Grid: (longest / 32, heads, sequences). Shared memory: tiles of q, k and v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(TILE / EACH * ACROSS, 2)
+attention_forward_2(const T* query_key_value, T* context, wide<T>* log_sum_exp, Batch batch,
+                    Dropout dropout) {
+    DYN_SHARED(wide<T>, queries);
+    SHARED(wide<T>, exchanged, [TILE][TILE + 1]);
+    wide<T>* keys = queries + TILE * (D_MAX + 1);
+    wide<T>* values = keys + TILE * (D_MAX + 1);
+    const int first_query = blockIdx.x * TILE, head = blockIdx.y;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
+    const long long stride = 3LL * batch.heads * batch.head_size;
+    const int count = sequence.length - first_query;
+
+    load_tile<D_MAX>(queries, row_of(query_key_value, batch, QUERY, sequence.start + first_query, head),
+                     stride, count, batch.head_size);
+    wide<T> largest[EACH], total[EACH], sums[EACH][D_MAX / ACROSS] = {};
+#pragma unroll
+    for (int r = 0; r < EACH; r++) largest[r] = lowest<wide<T>>(), total[r] = 0;
+    for (int first = 0; first < sequence.length; first += TILE) {
+        const int left = sequence.length - first, token = sequence.start + first;
+        __syncthreads();  // all have used the keys and values before these
+        load_tile<D_MAX>(keys, row_of(query_key_value, batch, KEY, token, head), stride, left,
+                         batch.head_size);
+        load_tile<D_MAX>(values, row_of(query_key_value, batch, VALUE, token, head), stride, left,
+                         batch.head_size);
+        __syncthreads();
+        wide<T> weights[EACH][EACH];
+        tile_products<D_MAX>(queries, keys, weights);
+#pragma unroll
+        for (int r = 0; r < EACH; r++) {
+            wide<T> now_largest = largest[r], sum = 0;
+#pragma unroll
+            for (int c = 0; c < EACH; c++) {
+                const int key = column + c * ACROSS;
+                if (key >= left) continue;
+                weights[r][c] = masked_score(batch, token + key, none_real,
+                                             weights[r][c] * wide<T>(batch.scale));
+                now_largest = fmax(now_largest, weights[r][c]);
+            }
+            now_largest = warp_max<ACROSS>(now_largest);
+#pragma unroll
+            for (int c = 0; c < EACH; c++) {
+                const int key = column + c * ACROSS;
+                weights[r][c] = key < left ? exp(weights[r][c] - now_largest) : wide<T>(0);
+                sum += weights[r][c];
+                if (dropout.enabled && key < left && row + r < count)
+                    weights[r][c] *= keep_scale<wide<T>>(dropout, blockIdx.z, head, sequence.start,
+                                                         first_query + row + r, first + key);
+            }
+            const wide<T> rescale = exp(largest[r] - now_largest);
+            total[r] = total[r] * rescale + warp_sum<ACROSS>(sum);
+            largest[r] = now_largest;
+#pragma unroll
+            for (int c = 0; c < D_MAX / ACROSS; c++) sums[r][c] *= rescale;
+        }
+        add_weighted<D_MAX>(sums, weights, exchanged, values);
+    }
+#pragma unroll
+    for (int r = 0; r < EACH; r++) {
+#pragma unroll
+        for (int c = 0; c < D_MAX / ACROSS; c++) sums[r][c] /= total[r];
+        if (row + r < count && column == 0)
+            log_sum_exp[at_row(batch, sequence.start + first_query + row + r, head)] =
+                largest[r] + log(total[r]);
+    }
+    store_tile<D_MAX>(context_row(context, batch, sequence.start + first_query, head),
+                      (long long)batch.heads * batch.head_size, count, batch.head_size, sums,
+                      wide<T>(1));
+}
+
+// p̃ and ds of a thread's 4 × 4 scores, from q·k and dc·v; 0 outside the sequence.
+template <class A, bool KEYS_ARE_ROWS>
+__device__ __forceinline__ void rebuild_tile(A (&products)[EACH][EACH], A (&dvalues)[EACH][EACH],
+                                             const A* log_sum_exp, const A* delta,
+                                             const Batch& batch, const Dropout& dropout,
+                                             const Sequence& sequence, bool none_real,
+                                             int first_row, int first_column) {
+    const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
+#pragma unroll
+    for (int r = 0; r < EACH; r++)
+#pragma unroll
+        for (int c = 0; c < EACH; c++) {
+            const int i = first_row + row + r, j = first_column + column + c * ACROSS;
+            const int query = KEYS_ARE_ROWS ? j : i, key = KEYS_ARE_ROWS ? i : j;
+            if (query >= sequence.length || key >= sequence.length) {
+                products[r][c] = dvalues[r][c] = 0;
+                continue;
+            }
+            const int head = blockIdx.y;
+            const long long at = at_row(batch, sequence.start + query, head);
+            const A score = masked_score(batch, sequence.start + key, none_real,
+                                         products[r][c] * A(batch.scale));
+            const A p = exp(score - log_sum_exp[at]);
+            const A keep = keep_scale<A>(dropout, blockIdx.z, head, sequence.start, query, key);
+            products[r][c] = p * keep;
+            dvalues[r][c] = p * (dvalues[r][c] * keep - delta[at]);
+        }
+}
+
+// dq. Grid: (longest / 32, heads, sequences). Shared memory: tiles of q, dc, k and v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(TILE / EACH * ACROSS, 2)
+attention_backward_query_2(const T* dcontext, const T* query_key_value, const wide<T>* log_sum_exp,
+                           const wide<T>* delta, T* dquery_key_value, Batch batch,
+                           Dropout dropout) {
+    DYN_SHARED(wide<T>, queries);
+    SHARED(wide<T>, exchanged, [TILE][TILE + 1]);
+    wide<T>* gradients = queries + TILE * (D_MAX + 1);
+    wide<T>* keys = gradients + TILE * (D_MAX + 1);
+    wide<T>* values = keys + TILE * (D_MAX + 1);
+    const int first_query = blockIdx.x * TILE, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const long long stride = 3LL * batch.heads * D, context_stride = (long long)batch.heads * D;
+    const int count = sequence.length - first_query, own = sequence.start + first_query;
+
+    load_tile<D_MAX>(queries, row_of(query_key_value, batch, QUERY, own, head), stride, count, D);
+    load_tile<D_MAX>(gradients, context_row(dcontext, batch, own, head), context_stride, count, D);
+    wide<T> dquery[EACH][D_MAX / ACROSS] = {};
+    for (int first = 0; first < sequence.length; first += TILE) {
+        const int left = sequence.length - first, token = sequence.start + first;
+        __syncthreads();  // all have used the keys and values before these
+        load_tile<D_MAX>(keys, row_of(query_key_value, batch, KEY, token, head), stride, left, D);
+        load_tile<D_MAX>(values, row_of(query_key_value, batch, VALUE, token, head), stride, left, D);
+        __syncthreads();
+        wide<T> products[EACH][EACH], dscores[EACH][EACH];
+        tile_products<D_MAX>(queries, keys, products);
+        tile_products<D_MAX>(gradients, values, dscores);
+        rebuild_tile<wide<T>, false>(products, dscores, log_sum_exp, delta, batch, dropout, sequence,
+                                     none_real, first_query, first);
+        add_weighted<D_MAX>(dquery, dscores, exchanged, keys);
+    }
+    store_tile<D_MAX>(row_of(dquery_key_value, batch, QUERY, own, head), stride, count, D, dquery,
+                      wide<T>(batch.scale));
+}
+
+// dk and dv. Grid: (longest / 32, heads, sequences). Shared memory: tiles of k, v, q and dc.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(TILE / EACH * ACROSS, 2)
+attention_backward_key_2(const T* dcontext, const T* query_key_value, const wide<T>* log_sum_exp,
+                         const wide<T>* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    DYN_SHARED(wide<T>, keys);
+    SHARED(wide<T>, exchanged, [TILE][TILE + 1]);
+    wide<T>* values = keys + TILE * (D_MAX + 1);
+    wide<T>* queries = values + TILE * (D_MAX + 1);
+    wide<T>* gradients = queries + TILE * (D_MAX + 1);
+    const int first_key = blockIdx.x * TILE, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_key >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const long long stride = 3LL * batch.heads * D, context_stride = (long long)batch.heads * D;
+    const int count = sequence.length - first_key, own = sequence.start + first_key;
+
+    load_tile<D_MAX>(keys, row_of(query_key_value, batch, KEY, own, head), stride, count, D);
+    load_tile<D_MAX>(values, row_of(query_key_value, batch, VALUE, own, head), stride, count, D);
+    wide<T> dkey[EACH][D_MAX / ACROSS] = {}, dvalue[EACH][D_MAX / ACROSS] = {};
+    for (int first = 0; first < sequence.length; first += TILE) {
+        const int left = sequence.length - first, token = sequence.start + first;
+        __syncthreads();  // all have used the queries and gradients before these
+        load_tile<D_MAX>(queries, row_of(query_key_value, batch, QUERY, token, head), stride, left, D);
+        load_tile<D_MAX>(gradients, context_row(dcontext, batch, token, head), context_stride, left,
+                         D);
+        __syncthreads();
+        wide<T> probabilities[EACH][EACH], dscores[EACH][EACH];
+        tile_products<D_MAX>(keys, queries, probabilities);
+        tile_products<D_MAX>(values, gradients, dscores);
+        rebuild_tile<wide<T>, true>(probabilities, dscores, log_sum_exp, delta, batch, dropout,
+                                    sequence, none_real, first_key, first);
+        add_weighted<D_MAX>(dvalue, probabilities, exchanged, gradients);
+        add_weighted<D_MAX>(dkey, dscores, exchanged, queries);
+    }
+    store_tile<D_MAX>(row_of(dquery_key_value, batch, KEY, own, head), stride, count, D, dkey,
+                      wide<T>(batch.scale));
+    store_tile<D_MAX>(row_of(dquery_key_value, batch, VALUE, own, head), stride, count, D, dvalue,
+                      wide<T>(1));
+}

@@ -97,9 +97,7 @@ def attention_forward(
     if attention_mask is not None:
         mask = checked_mask(executor, attention_mask, shape[:-1])
     scale = 1 / math.sqrt(head_size)
-    batch = Struct(
-        BATCH, (offsets, mask, scale, tokens, longest, num_attention_heads, head_size)
-    )
+    batch = Struct(BATCH, (offsets, mask, scale, tokens, longest, num_attention_heads, head_size))
     drop = dropout_struct(
         executor, dropout and dropout._replace(packed=packed), (sequences, longest, longest)
     )

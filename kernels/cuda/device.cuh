@@ -151,18 +151,19 @@ __device__ __forceinline__ void store_pack(T* to, const Pack<T>& pack) {
 constexpr unsigned ALL_LANES = 0xffffffffu;
 constexpr int WARP_SIZE = 32;
 
-// Σ over the 32 lanes of a warp; every lane gets it. Always the same order, so the same bits.
-template <class A>
+// Σ over a warp, or over each group of LANES neighbours in it; every lane gets it. Always in the same
+// order, so the same bits.
+template <int LANES = WARP_SIZE, class A>
 __device__ __forceinline__ A warp_sum(A x) {
 #pragma unroll
-    for (int distance = WARP_SIZE / 2; distance > 0; distance /= 2)
+    for (int distance = LANES / 2; distance > 0; distance /= 2)
         x += __shfl_xor_sync(ALL_LANES, x, distance);
     return x;
 }
-template <class A>
+template <int LANES = WARP_SIZE, class A>
 __device__ __forceinline__ A warp_max(A x) {
 #pragma unroll
-    for (int distance = WARP_SIZE / 2; distance > 0; distance /= 2)
+    for (int distance = LANES / 2; distance > 0; distance /= 2)
         x = fmax(x, __shfl_xor_sync(ALL_LANES, x, distance));
     return x;
 }
@@ -193,13 +194,14 @@ template <class A>
 __device__ __forceinline__ A block_sum(A x) {
     return block_sums(x, A(0)).first;
 }
+// The largest of the block; every thread gets it. Once a kernel: a second call would have to wait until
+// all have read the numbers of the first.
 template <class A>
 __device__ __forceinline__ A block_max(A x) {
     SHARED(A, largest, [WARP_SIZE]);
     const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
     const int warps = blockDim.x / WARP_SIZE;
     x = warp_max(x);
-    __syncthreads();  // all have read the numbers of the call before
     if (lane == 0) largest[warp] = x;
     __syncthreads();
     return warp_max(lane < warps ? largest[lane] : lowest<A>());

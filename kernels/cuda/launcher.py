@@ -146,6 +146,10 @@ def layer_norm_backward(problem, version=None):
     return Plan(name, (parts,), (threads,), parts, rows_a_block)
 
 
+LARGEST_HEAD_SIZE = 128  # of the tiled kernels
+TILE = 32
+
+
 class AttentionProblem(NamedTuple):
     """What attention is planned for.
 
@@ -191,10 +195,25 @@ def _attention_row(problem, kernel, rows):
     return Plan(f"{kernel}<{problem.type}>", grid, (128,), shared_bytes=shared_bytes)
 
 
+def _attention_tiles(problem, kernel, tiles):
+    """Plan a kernel of version 2, that holds so many tiles of 32 rows in shared memory."""
+    widest = padded_head_size(problem.head_size)
+    grid = (ceil_div(problem.longest, TILE), problem.heads, problem.sequences)
+    shared_bytes = tiles * TILE * (widest + 1) * problem.wide_bytes
+    return Plan(f"{kernel}<{problem.type}, {widest}>", grid, (64,), shared_bytes=shared_bytes)
+
+
+def padded_head_size(head_size):
+    """The head sizes that the tiled kernels are compiled for; others are filled up with zeros."""
+    return 64 if head_size <= 64 else 128
+
+
 def attention_forward(problem, version=None):
     """Plan the context and the rows' log-sum-exp."""
-    chosen(version, [1])
-    return _attention_row(problem, "attention_forward_1", 1)
+    fitting = [1, 2] if problem.head_size <= LARGEST_HEAD_SIZE else [1]
+    if chosen(version, fitting) == 1:
+        return _attention_row(problem, "attention_forward_1", 1)
+    return _attention_tiles(problem, "attention_forward_2", 3)
 
 
 def attention_delta(problem):
@@ -204,7 +223,13 @@ def attention_delta(problem):
 
 def attention_backward(problem, version=None):
     """Plan dq; and dk and dv: two launches."""
-    chosen(version, [1])
+    # Four float64 sums for each of 128 columns are more than a thread's registers hold.
+    largest = LARGEST_HEAD_SIZE if problem.wide_bytes == 4 else LARGEST_HEAD_SIZE // 2
+    if chosen(version, [1, 2] if problem.head_size <= largest else [1]) == 2:
+        return (
+            _attention_tiles(problem, "attention_backward_query_2", 4),
+            _attention_tiles(problem, "attention_backward_key_2", 4),
+        )
     return (
         _attention_row(problem, "attention_backward_query_1", 1),
         _attention_row(problem, "attention_backward_key_1", 2),
