@@ -40,6 +40,33 @@ def test_tiles(dtype, kind):
         check_attention(HostExecutor(seed), dtype, (2, 101), 1, 16, 2, **kind, seed=seed)
 
 
+@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_tensor_cores(dtype, kind):
+    """Three tiles forward and five backward, the last of them cut short."""
+    for seed in sample((0, 1), (1,)):
+        executor = HostExecutor(seed)
+        check_attention(
+            executor, dtype, (2, 150), 1, 16, 3, **kind, rounded_weights=True, seed=seed
+        )
+
+
+@pytest.mark.parametrize("head_size", sample([8, 64, 72, 128], [72]))
+def test_head_sizes_of_tensor_cores(head_size):
+    check_attention(HostExecutor(), FLOAT16, (1, 33), 2, head_size, 3, rounded_weights=True)
+
+
+def test_misaligned_arrays_take_another_version():
+    rng = np.random.default_rng(0)
+    forward = cuda.functions(HostExecutor())["attention_forward"]
+    x = random(rng, (1, 20, 48), FLOAT16)
+    room = np.empty(x.size + 1, np.float16)
+    misaligned = room[1:].reshape(x.shape)
+    misaligned[...] = x
+    context, _ = forward(misaligned, 2)
+    np.testing.assert_array_equal(context, forward(x, 2, version=2)[0])
+
+
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("head_size", sample([1, 7, 64, 72, 128], [1, 72]))
 def test_head_sizes(version, head_size):
@@ -66,11 +93,11 @@ def test_no_tokens():
 def test_large_scores():
     """Scores of ±10⁴ overflow no exponential; the largest takes all."""
     functions = cuda.functions(HostExecutor())
-    x = np.zeros((1, 70, 3, 1, 8), np.float32)
+    x = np.zeros((1, 70, 3, 1, 8), np.float16)
     x[0, :, 0, 0, 0] = 200
     x[0, :, 1, 0, 0] = np.linspace(-200, 200, 70)
     x[0, :, 2, 0, 0] = np.arange(70)
-    for version in (1, 2):
+    for version in (1, 2, 3):
         context, _ = functions["attention_forward"](x.reshape(1, 70, 24), 1, version=version)
         np.testing.assert_allclose(context[0, :, 0], 69)
 

@@ -56,7 +56,7 @@ def attention_kernels(dtype, version):
     return kernels
 
 
-FILES = {"gelu_new.cu": (1, 2), "layer_norm.cu": (1, 2), "attention.cu": (1, 2)}
+FILES = {"gelu_new.cu": (1, 2), "layer_norm.cu": (1, 2), "attention.cu": (1, 2, 3)}
 
 
 @pytest.mark.parametrize("dtype", sample(DTYPES, [BFLOAT16]), ids=str)

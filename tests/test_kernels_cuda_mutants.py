@@ -28,11 +28,24 @@ gelu_new_1 = partial(check_gelu_new, dtype=FLOAT32, rows=70, columns=264, versio
 gelu_new_2 = partial(check_gelu_new, dtype=FLOAT16, rows=70, columns=264, version=2)
 layer_norm_1 = partial(check_layer_norm, dtype=FLOAT32, shape=(4, 21, 300), version=1)
 layer_norm_2 = partial(check_layer_norm, dtype=FLOAT16, shape=(2, 21, 2056), version=2)
-attention_1 = partial(
-    check_attention, dtype=FLOAT32, batch=(2, 37), heads=2, head_size=12, version=1, packed=True
-)
-attention_2 = partial(
-    check_attention, dtype=FLOAT32, batch=(2, 101), heads=1, head_size=16, version=2, packed=True
+
+
+def attention(executor, dtype=FLOAT32, **arguments):
+    """Padded, with a mask, and packed."""
+    check_attention(executor, dtype, packed=True, **arguments)
+    check_attention(executor, dtype, **arguments)
+
+
+attention_1 = partial(attention, batch=(2, 37), heads=2, head_size=12, version=1)
+attention_2 = partial(attention, batch=(2, 101), heads=1, head_size=16, version=2)
+attention_3 = partial(
+    attention,
+    dtype=FLOAT16,
+    batch=(2, 150),
+    heads=1,
+    head_size=16,
+    version=3,
+    rounded_weights=True,
 )
 
 # Each function, where it stands, its test, and two faults: a bound and an index.
@@ -107,7 +120,7 @@ FUNCTIONS = {
         "device.cuh",
         attention_1,
         ("lane < warps", "lane <= warps"),
-        ("largest[warp] = x", "largest[0] = x"),
+        ("largest[warp] = x", "largest[warp + 1] = x"),
     ),
     "attention_forward_1": (
         "attention.cu",
@@ -156,6 +169,24 @@ FUNCTIONS = {
         attention_2,
         ("first < sequence.length", "first < sequence.length - TILE"),
         ("batch, QUERY, token", "batch, KEY, token"),
+    ),
+    "attention_forward_3": (
+        "attention.cu",
+        attention_3,
+        ("key < sequence.length", "key <= sequence.length"),
+        ("first / ROWS % 2 * ROWS", "first / ROWS % 1 * ROWS"),
+    ),
+    "attention_backward_query_3": (
+        "attention.cu",
+        attention_3,
+        ("first < sequence.length", "first < sequence.length - COLUMNS"),
+        ("dquery, dscores, keys + buffer", "dquery, dscores, keys"),
+    ),
+    "attention_backward_key_3": (
+        "attention.cu",
+        attention_3,
+        ("first + COLUMNS", "first + COLUMNS - 1"),
+        ("dkey, dscores, queries", "dkey, dscores, gradients"),
     ),
 }
 

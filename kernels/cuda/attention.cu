@@ -498,3 +498,334 @@ attention_backward_key_2(const T* dcontext, const T* query_key_value, const wide
     store_tile<D_MAX>(row_of(dquery_key_value, batch, VALUE, own, head), stride, count, D, dvalue,
                       wide<T>(1));
 }
+
+// ---- Version 3: tensor cores, for float16 and bfloat16 ------------------------------------------
+//
+// Four warps, 16 rows of scores each. All products are mma.m16n8k16: sums in float32, in registers.
+// Scores of 16 rows leave one product in just the layout in which the next one takes its left side,
+// so probabilities never see shared memory. Tiles arrive by asynchronous copies, two tiles in turn:
+// the next one is on its way while this one is used.
+//
+// Rows of a tile are D + 8 numbers apart: the 8 rows that one ldmatrix reads lie in different banks.
+// Exponentials are powers of 2, which the GPU has an instruction for; scores and L are scaled to suit.
+
+constexpr int WARPS = 4, ROWS = 16 * WARPS;
+constexpr int COLUMNS = 32;  // of scores a tile in backward: what registers hold beside the sums
+constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
+
+template <int D_MAX>
+constexpr int PITCH = D_MAX + 8;
+
+// Starts the copies of `ROWS_OF_TILE` rows, zeros beyond `count` and beyond the head's size.
+template <int D_MAX, int ROWS_OF_TILE, class T>
+__device__ __forceinline__ void copy_tile(T* tile, const T* first, long long stride, int count,
+                                          int head_size) {
+    constexpr int SIZE = Pack<T>::SIZE, ACROSS_ROW = D_MAX / SIZE;
+    for (int at = threadIdx.x; at < ROWS_OF_TILE * ACROSS_ROW; at += WARPS * WARP_SIZE) {
+        const int row = at / ACROSS_ROW, d = at % ACROSS_ROW * SIZE;
+        const bool inside = row < count && d < head_size;
+        copy_async(tile + row * PITCH<D_MAX> + d, inside ? first + row * stride + d : first, inside);
+    }
+}
+
+// products[n] = Σ_d a[row][d] b[8n + column][d], of 16 rows of `a` from `row` on and N of `b`.
+template <int D_MAX, int N, class T>
+__device__ __forceinline__ void matrix_products(const T* a, int row, const T* b,
+                                                float (&products)[N / 8][4]) {
+    const int lane = threadIdx.x % WARP_SIZE;
+    const T* own = a + (row + lane % 16) * PITCH<D_MAX> + lane / 16 * 8;
+    const T* other = b + (lane / 16 * 8 + lane % 8) * PITCH<D_MAX> + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int n = 0; n < N / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) products[n][i] = 0;
+#pragma unroll
+    for (int d = 0; d < D_MAX; d += 16) {
+        unsigned left[4];
+        load_matrices(left, own + d);
+#pragma unroll
+        for (int n = 0; n < N; n += 16) {
+            unsigned right[4];
+            load_matrices(right, other + n * PITCH<D_MAX> + d);
+            multiply_add<T>(products[n / 8], left, right[0], right[1]);
+            multiply_add<T>(products[n / 8 + 1], left, right[2], right[3]);
+        }
+    }
+}
+
+// sums[n] += Σ_j weights[row][j] b[j][8n + column], over N rows j of `b`.
+template <int D_MAX, int N, class T>
+__device__ __forceinline__ void matrix_add_weighted(float (&sums)[D_MAX / 8][4],
+                                                    const float (&weights)[N / 8][4],
+                                                    const T* b) {
+    const int lane = threadIdx.x % WARP_SIZE;
+    const T* other = b + lane % 16 * PITCH<D_MAX> + lane / 16 * 8;
+#pragma unroll
+    for (int j = 0; j < N; j += 16) {
+        const unsigned left[4] = {narrow_pair<T>(weights[j / 8][0], weights[j / 8][1]),
+                                  narrow_pair<T>(weights[j / 8][2], weights[j / 8][3]),
+                                  narrow_pair<T>(weights[j / 8 + 1][0], weights[j / 8 + 1][1]),
+                                  narrow_pair<T>(weights[j / 8 + 1][2], weights[j / 8 + 1][3])};
+#pragma unroll
+        for (int n = 0; n < D_MAX; n += 16) {
+            unsigned right[4];
+            load_matrices_transposed(right, other + j * PITCH<D_MAX> + n);
+            multiply_add<T>(sums[n / 8], left, right[0], right[1]);
+            multiply_add<T>(sums[n / 8 + 1], left, right[2], right[3]);
+        }
+    }
+}
+
+// A lane's numbers of a 16 × 8 product: i = 0, 1 of row lane/4, i = 2, 3 of the eighth row after it.
+__device__ __forceinline__ int row_in_product(int i) {
+    return threadIdx.x % WARP_SIZE / 4 + i / 2 * 8;
+}
+__device__ __forceinline__ int column_in_product(int i) {
+    return threadIdx.x % 4 * 2 + i % 2;
+}
+
+template <int D_MAX, class T>
+__device__ __forceinline__ void store_product(T* first, long long stride, int count, int head_size,
+                                              const float (&sums)[D_MAX / 8][4], float scale) {
+    const int row = threadIdx.x / WARP_SIZE * 16;
+#pragma unroll
+    for (int n = 0; n < D_MAX / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i += 2) {
+            const int d = n * 8 + column_in_product(i), at = row + row_in_product(i);
+            if (at < count && d < head_size)
+                *reinterpret_cast<unsigned*>(first + at * stride + d) =
+                    narrow_pair<T>(sums[n][i] * scale, sums[n][i + 1] * scale);
+        }
+}
+
+// Forward. Grid: (longest / 64, heads, sequences). Shared memory: a tile of q, two of k, two of v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(WARPS * WARP_SIZE, 2)
+attention_forward_3(const T* query_key_value, T* context, float* log_sum_exp, Batch batch,
+                    Dropout dropout) {
+    DYN_SHARED(T, queries);
+    T* keys = queries + ROWS * PITCH<D_MAX>;
+    T* values = keys + 2 * ROWS * PITCH<D_MAX>;
+    const int first_query = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const long long stride = 3LL * batch.heads * D;
+    const int own = sequence.start + first_query, count = sequence.length - first_query;
+    const int row = threadIdx.x / WARP_SIZE * 16;
+    const auto copy_keys_and_values = [&](int first) {
+        const int buffer = first / ROWS % 2 * ROWS * PITCH<D_MAX>;
+        const int token = sequence.start + first, left = sequence.length - first;
+        if (left > 0) {
+            copy_tile<D_MAX, ROWS>(keys + buffer, row_of(query_key_value, batch, KEY, token, head),
+                                   stride, left, D);
+            copy_tile<D_MAX, ROWS>(values + buffer,
+                                   row_of(query_key_value, batch, VALUE, token, head), stride, left,
+                                   D);
+        }
+        copy_async_commit();  // of nothing, too: the wait counts groups
+    };
+
+    copy_tile<D_MAX, ROWS>(queries, row_of(query_key_value, batch, QUERY, own, head), stride, count, D);
+    copy_keys_and_values(0);
+    float largest[2] = {lowest<float>(), lowest<float>()}, total[2] = {};
+    float sums[D_MAX / 8][4] = {};
+    for (int first = 0; first < sequence.length; first += ROWS) {
+        copy_keys_and_values(first + ROWS);
+        copy_async_wait<1>();
+        __syncthreads();  // everyone's copies of this tile are here
+        const int buffer = first / ROWS % 2 * ROWS * PITCH<D_MAX>;
+        float scores[ROWS / 8][4];
+        matrix_products<D_MAX, ROWS>(queries, row, keys + buffer, scores);
+
+        float now_largest[2] = {largest[0], largest[1]};
+#pragma unroll
+        for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int key = first + n * 8 + column_in_product(i);
+                if (key >= sequence.length) continue;
+                scores[n][i] = masked_score(batch, sequence.start + key, none_real,
+                                            scores[n][i] * (float(batch.scale) * LOG2_E));
+                now_largest[i / 2] = fmax(now_largest[i / 2], scores[n][i]);
+            }
+        float rescale[2], sum[2] = {};
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            now_largest[half] = warp_max<4>(now_largest[half]);
+            rescale[half] = power_of_2(largest[half] - now_largest[half]);
+            largest[half] = now_largest[half];
+        }
+#pragma unroll
+        for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int key = first + n * 8 + column_in_product(i);
+                const int query = first_query + row + row_in_product(i);
+                const bool inside = key < sequence.length;
+                scores[n][i] = inside ? power_of_2(scores[n][i] - largest[i / 2]) : 0.0f;
+                sum[i / 2] += scores[n][i];
+                if (dropout.enabled && inside && query < sequence.length)
+                    scores[n][i] *= keep_scale<float>(dropout, blockIdx.z, head, sequence.start,
+                                                      query, key);
+            }
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            total[half] = total[half] * rescale[half] + warp_sum<4>(sum[half]);
+#pragma unroll
+        for (int n = 0; n < D_MAX / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) sums[n][i] *= rescale[i / 2];
+        matrix_add_weighted<D_MAX, ROWS>(sums, scores, values + buffer);
+        __syncthreads();  // all have used this tile: the copies after the next may overwrite it
+    }
+#pragma unroll
+    for (int n = 0; n < D_MAX / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) sums[n][i] /= total[i / 2];
+    store_product<D_MAX>(context_row(context, batch, own, head), (long long)batch.heads * D, count, D,
+                         sums, 1.0f);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int at = row + row_in_product(2 * half);
+        if (at < count && threadIdx.x % 4 == 0)
+            log_sum_exp[at_row(batch, own + at, head)] = largest[half] * LN_2 + log(total[half]);
+    }
+}
+
+// p̃ and ds of 16 rows, from q·k and dc·v; 0 outside the sequence.
+template <bool KEYS_ARE_ROWS>
+__device__ __forceinline__ void rebuild_product(float (&products)[COLUMNS / 8][4],
+                                                float (&dvalues)[COLUMNS / 8][4],
+                                                const float* log_sum_exp, const float* delta,
+                                                const Batch& batch, const Dropout& dropout,
+                                                const Sequence& sequence, bool none_real,
+                                                int first_row, int first_column) {
+    const int head = blockIdx.y;
+#pragma unroll
+    for (int n = 0; n < COLUMNS / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int a = first_row + row_in_product(i);
+            const int b = first_column + n * 8 + column_in_product(i);
+            const int query = KEYS_ARE_ROWS ? b : a, key = KEYS_ARE_ROWS ? a : b;
+            if (query >= sequence.length || key >= sequence.length) {
+                products[n][i] = dvalues[n][i] = 0;
+                continue;
+            }
+            const long long at = at_row(batch, sequence.start + query, head);
+            const float score = masked_score(batch, sequence.start + key, none_real,
+                                             products[n][i] * float(batch.scale));
+            const float p = power_of_2((score - log_sum_exp[at]) * LOG2_E);
+            const float keep =
+                keep_scale<float>(dropout, blockIdx.z, head, sequence.start, query, key);
+            products[n][i] = p * keep;
+            dvalues[n][i] = p * (dvalues[n][i] * keep - delta[at]);
+        }
+}
+
+// dq. Grid: (longest / 64, heads, sequences). Shared memory: tiles of q and dc, two of k, two of v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(WARPS * WARP_SIZE, 2)
+attention_backward_query_3(const T* dcontext, const T* query_key_value, const float* log_sum_exp,
+                           const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    DYN_SHARED(T, queries);
+    T* gradients = queries + ROWS * PITCH<D_MAX>;
+    T* keys = gradients + ROWS * PITCH<D_MAX>;
+    T* values = keys + 2 * COLUMNS * PITCH<D_MAX>;
+    const int first_query = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const long long stride = 3LL * batch.heads * D;
+    const int own = sequence.start + first_query, count = sequence.length - first_query;
+    const int row = threadIdx.x / WARP_SIZE * 16;
+    const auto copy_keys_and_values = [&](int first) {
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        const int token = sequence.start + first, left = sequence.length - first;
+        if (left > 0) {
+            copy_tile<D_MAX, COLUMNS>(keys + buffer, row_of(query_key_value, batch, KEY, token, head),
+                                      stride, left, D);
+            copy_tile<D_MAX, COLUMNS>(values + buffer,
+                                      row_of(query_key_value, batch, VALUE, token, head), stride,
+                                      left, D);
+        }
+        copy_async_commit();
+    };
+
+    copy_tile<D_MAX, ROWS>(queries, row_of(query_key_value, batch, QUERY, own, head), stride, count, D);
+    copy_tile<D_MAX, ROWS>(gradients, context_row(dcontext, batch, own, head),
+                           (long long)batch.heads * D, count, D);
+    copy_keys_and_values(0);
+    float dquery[D_MAX / 8][4] = {};
+    for (int first = 0; first < sequence.length; first += COLUMNS) {
+        copy_keys_and_values(first + COLUMNS);
+        copy_async_wait<1>();
+        __syncthreads();  // everyone's copies of this tile are here
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        float products[COLUMNS / 8][4], dscores[COLUMNS / 8][4];
+        matrix_products<D_MAX, COLUMNS>(queries, row, keys + buffer, products);
+        matrix_products<D_MAX, COLUMNS>(gradients, row, values + buffer, dscores);
+        rebuild_product<false>(products, dscores, log_sum_exp, delta, batch, dropout,
+                                        sequence, none_real, first_query + row, first);
+        matrix_add_weighted<D_MAX, COLUMNS>(dquery, dscores, keys + buffer);
+        __syncthreads();  // all have used this tile: the copies after the next may overwrite it
+    }
+    store_product<D_MAX>(row_of(dquery_key_value, batch, QUERY, own, head), stride, count, D, dquery,
+                         batch.scale);
+}
+
+// dk and dv. Grid: (longest / 64, heads, sequences). Shared memory: tiles of k and v, two of q, two
+// of dc.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(WARPS * WARP_SIZE, 2)
+attention_backward_key_3(const T* dcontext, const T* query_key_value, const float* log_sum_exp,
+                         const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    DYN_SHARED(T, keys);
+    T* values = keys + ROWS * PITCH<D_MAX>;
+    T* queries = values + ROWS * PITCH<D_MAX>;
+    T* gradients = queries + 2 * COLUMNS * PITCH<D_MAX>;
+    const int first_key = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_key >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const long long stride = 3LL * batch.heads * D;
+    const int own = sequence.start + first_key, count = sequence.length - first_key;
+    const int row = threadIdx.x / WARP_SIZE * 16;
+    const auto copy_queries_and_gradients = [&](int first) {
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        const int token = sequence.start + first, left = sequence.length - first;
+        if (left > 0) {
+            copy_tile<D_MAX, COLUMNS>(queries + buffer,
+                                      row_of(query_key_value, batch, QUERY, token, head), stride,
+                                      left, D);
+            copy_tile<D_MAX, COLUMNS>(gradients + buffer, context_row(dcontext, batch, token, head),
+                                      (long long)batch.heads * D, left, D);
+        }
+        copy_async_commit();
+    };
+
+    copy_tile<D_MAX, ROWS>(keys, row_of(query_key_value, batch, KEY, own, head), stride, count, D);
+    copy_tile<D_MAX, ROWS>(values, row_of(query_key_value, batch, VALUE, own, head), stride, count, D);
+    copy_queries_and_gradients(0);
+    float dkey[D_MAX / 8][4] = {}, dvalue[D_MAX / 8][4] = {};
+    for (int first = 0; first < sequence.length; first += COLUMNS) {
+        copy_queries_and_gradients(first + COLUMNS);
+        copy_async_wait<1>();
+        __syncthreads();  // everyone's copies of this tile are here
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        float probabilities[COLUMNS / 8][4], dscores[COLUMNS / 8][4];
+        matrix_products<D_MAX, COLUMNS>(keys, row, queries + buffer, probabilities);
+        matrix_products<D_MAX, COLUMNS>(values, row, gradients + buffer, dscores);
+        rebuild_product<true>(probabilities, dscores, log_sum_exp, delta, batch, dropout,
+                                       sequence, none_real, first_key + row, first);
+        matrix_add_weighted<D_MAX, COLUMNS>(dvalue, probabilities, gradients + buffer);
+        matrix_add_weighted<D_MAX, COLUMNS>(dkey, dscores, queries + buffer);
+        __syncthreads();  // all have used this tile: the copies after the next may overwrite it
+    }
+    store_product<D_MAX>(row_of(dquery_key_value, batch, KEY, own, head), stride, count, D, dkey,
+                         batch.scale);
+    store_product<D_MAX>(row_of(dquery_key_value, batch, VALUE, own, head), stride, count, D, dvalue,
+                         1.0f);
+}

@@ -147,7 +147,8 @@ def layer_norm_backward(problem, version=None):
 
 
 LARGEST_HEAD_SIZE = 128  # of the tiled kernels
-TILE = 32
+TILE = 32  # rows of version 2's blocks
+ROWS, COLUMNS = 64, 32  # of version 3's; columns in its backward pass
 
 
 class AttentionProblem(NamedTuple):
@@ -208,12 +209,31 @@ def padded_head_size(head_size):
     return 64 if head_size <= 64 else 128
 
 
+def attention_versions(problem, largest):
+    """The versions that fit heads of a size; the tensor cores take rows of whole packs."""
+    if problem.head_size > largest:
+        return [1]
+    in_packs = problem.aligned and problem.head_size % 8 == 0
+    return [1, 2, 3] if problem.dtype.itemsize == 2 and in_packs else [1, 2]
+
+
+def _attention_matrices(problem, kernel, rows):
+    """Plan a kernel of version 3, that holds so many rows in shared memory, 8 numbers longer."""
+    widest = padded_head_size(problem.head_size)
+    grid = (ceil_div(problem.longest, ROWS), problem.heads, problem.sequences)
+    shared_bytes = rows * (widest + 8) * problem.dtype.itemsize
+    name = f"{kernel}<{problem.type}, {widest}>"
+    return Plan(name, grid, (128,), shared_bytes=shared_bytes)
+
+
 def attention_forward(problem, version=None):
     """Plan the context and the rows' log-sum-exp."""
-    fitting = [1, 2] if problem.head_size <= LARGEST_HEAD_SIZE else [1]
-    if chosen(version, fitting) == 1:
+    version = chosen(version, attention_versions(problem, LARGEST_HEAD_SIZE))
+    if version == 1:
         return _attention_row(problem, "attention_forward_1", 1)
-    return _attention_tiles(problem, "attention_forward_2", 3)
+    if version == 2:
+        return _attention_tiles(problem, "attention_forward_2", 3)
+    return _attention_matrices(problem, "attention_forward_3", 5 * ROWS)
 
 
 def attention_delta(problem):
@@ -225,7 +245,14 @@ def attention_backward(problem, version=None):
     """Plan dq; and dk and dv: two launches."""
     # Four float64 sums for each of 128 columns are more than a thread's registers hold.
     largest = LARGEST_HEAD_SIZE if problem.wide_bytes == 4 else LARGEST_HEAD_SIZE // 2
-    if chosen(version, [1, 2] if problem.head_size <= largest else [1]) == 2:
+    version = chosen(version, attention_versions(problem, largest))
+    if version == 3:
+        rows = 2 * ROWS + 4 * COLUMNS
+        return (
+            _attention_matrices(problem, "attention_backward_query_3", rows),
+            _attention_matrices(problem, "attention_backward_key_3", rows),
+        )
+    if version == 2:
         return (
             _attention_tiles(problem, "attention_backward_query_2", 4),
             _attention_tiles(problem, "attention_backward_key_2", 4),
