@@ -14,6 +14,8 @@ from albert_np.functions.fused import (
     bias_dropout_residual_layer_norm_forward,
     bias_gelu_new_backward,
     bias_gelu_new_forward,
+    linear_cross_entropy_backward,
+    linear_cross_entropy_forward,
 )
 from albert_np.functions.layer_norm import layer_norm_backward, layer_norm_forward
 from albert_np.functions.packing import packed_batch
@@ -53,7 +55,7 @@ def assert_rounded(actual, expected, dtype, kept, units, terms):
     All else is computed in the wide type: `terms` is the sum of the absolute values of the terms
     that the result is made of, `units` the number of roundings that each goes through.
     """
-    assert actual.shape == expected.shape and actual.dtype == dtype
+    assert actual.shape == np.shape(expected) and actual.dtype == dtype
     info = ml_dtypes.finfo(dtype)
     eps, tiny = float(info.eps), float(info.tiny)
     result = np.maximum(np.abs(actual.astype(np.float64)), np.abs(expected))
@@ -327,3 +329,59 @@ def _attention_bounds(dcontext, reference, context, mask, rounded_weights):
         gradients(ds_kept, weights * rounded_weights),
         gradients(ds_terms, weights * condition),
     )
+
+
+# ---- decoder and cross-entropy ----------------------------------------------------------------
+
+
+def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, seed=0):
+    """Loss and gradients, and slots that they are added to; every third row has no label."""
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    x, weight = random(rng, (rows, size), dtype), random(rng, (vocabulary, size), dtype)
+    bias = random(rng, vocabulary, dtype)
+    labels = rng.integers(0, vocabulary, rows)
+    labels[::3] = -100
+    dloss = np.array(1.5, dtype)
+    loss, cache = functions["linear_cross_entropy_forward"](x, weight, bias, labels)
+    gradients = functions["linear_cross_entropy_backward"](dloss, cache)
+    slots = random(rng, weight.shape, dtype).copy(), random(rng, vocabulary, dtype).copy()
+    before = exact(*slots)
+    into = functions["linear_cross_entropy_backward"](dloss, cache, into=slots)
+    assert into[1] is slots[0] and into[2] is slots[1]
+
+    x, weight, bias, dloss = exact(x, weight, bias, dloss)
+    expected, reference = linear_cross_entropy_forward(x, weight, bias, labels)
+    wanted = linear_cross_entropy_backward(dloss, reference)
+    labelled = labels != -100
+    # A logit is rounded to the type, and its error multiplies its probability.
+    logits = x @ weight.T + bias
+    size_of_logits = np.abs(x) @ np.abs(weight).T + np.abs(bias)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    own = np.zeros_like(p)
+    own[labelled, labels[labelled]] = 1
+    reach = np.abs(x @ weight.T) * (p + own)
+    units = FEW_UNITS + size + vocabulary
+    n = labelled.sum()
+    loss_kept = reach[labelled].sum() / n
+    loss_terms = (size_of_logits * (p + own))[labelled].sum() / n + np.abs(expected)
+    assert_rounded(loss, expected, dtype, loss_kept, units + rows, loss_terms)
+
+    row = labelled[:, None] * abs(float(dloss)) / n
+    kept = p * (np.abs(x @ weight.T) + reach.sum(axis=1, keepdims=True)) * row
+    terms = p * (size_of_logits + (p * size_of_logits).sum(axis=1, keepdims=True) + 1) * row
+    terms += own * row
+    dz = np.abs(p - own) * row  # rounded to the type itself
+    bounds = (
+        ((kept + dz) @ np.abs(weight), terms @ np.abs(weight)),
+        ((kept + dz).T @ np.abs(x), terms.T @ np.abs(x)),
+        (kept.sum(axis=0), terms.sum(axis=0)),
+    )
+    for actual, exact_one, (reached, term) in zip(gradients, wanted, bounds, strict=True):
+        # dx is summed over the vocabulary's blocks from products that are rounded each.
+        assert_rounded(actual, exact_one, dtype, 2 * reached, units + rows, term)
+    for slot, held, exact_one, (reached, term) in zip(
+        slots, before, wanted[1:], bounds[1:], strict=True
+    ):
+        assert_sums(slot, held, exact_one, dtype, 2 * reached, units + rows, term)

@@ -39,6 +39,9 @@ def kernels_of(file, dtype, version):
     if file == "gelu_new.cu":
         names = planned(dtype, (launcher.gelu_new_forward, launcher.gelu_new_backward), version)
         return names | ({f"finish_sums<{type_name}>"} if version == 1 else set())
+    if file == "cross_entropy.cu":
+        steps = ("forward", "loss", "backward")
+        return {f"cross_entropy_{step}_1<{type_name}>" for step in steps}
     if file == "attention.cu":
         return attention_kernels(dtype, version)
     names = planned(dtype, (launcher.layer_norm_forward, launcher.layer_norm_backward), version)
@@ -56,7 +59,12 @@ def attention_kernels(dtype, version):
     return kernels
 
 
-FILES = {"gelu_new.cu": (1, 2), "layer_norm.cu": (1, 2), "attention.cu": (1, 2, 3)}
+FILES = {
+    "gelu_new.cu": (1, 2),
+    "layer_norm.cu": (1, 2),
+    "attention.cu": (1, 2, 3),
+    "cross_entropy.cu": (1,),
+}
 
 
 @pytest.mark.parametrize("dtype", sample(DTYPES, [BFLOAT16]), ids=str)

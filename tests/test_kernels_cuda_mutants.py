@@ -14,11 +14,13 @@ from cuda_support import (
     FLOAT16,
     FLOAT32,
     check_attention,
+    check_cross_entropy,
     check_gelu_new,
     check_layer_norm,
     sample,
 )
 
+from albert_np.kernels.cuda import launcher
 from albert_np.kernels.cuda.host import HostExecutor, KernelError
 from albert_np.kernels.cuda.launch import SOURCES
 
@@ -47,6 +49,14 @@ attention_3 = partial(
     version=3,
     rounded_weights=True,
 )
+
+
+def cross_entropy(executor):
+    """Four blocks of the vocabulary."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launcher, "LOGITS_A_BLOCK", 64)
+        check_cross_entropy(executor, FLOAT32, 50, 200)
+
 
 # Each function, where it stands, its test, and two faults: a bound and an index.
 FUNCTIONS = {
@@ -169,6 +179,24 @@ FUNCTIONS = {
         attention_2,
         ("first < sequence.length", "first < sequence.length - TILE"),
         ("batch, QUERY, token", "batch, KEY, token"),
+    ),
+    "cross_entropy_forward_1": (
+        "cross_entropy.cu",
+        cross_entropy,
+        ("label < columns", "label <= columns"),
+        ("bias[label]", "bias[row]"),
+    ),
+    "cross_entropy_loss_1": (
+        "cross_entropy.cu",
+        cross_entropy,
+        ("row < rows", "row < rows - 1"),
+        ("states[row]", "states[0]"),
+    ),
+    "cross_entropy_backward_1": (
+        "cross_entropy.cu",
+        cross_entropy,
+        ("row < end", "row <= end"),
+        ("labels[row] == first + column", "labels[row] == column"),
     ),
     "attention_forward_3": (
         "attention.cu",

@@ -6,7 +6,7 @@ executor's matter: `cupy_executor.CupyExecutor` on a GPU, `host.HostExecutor` on
 
 import functools
 
-from albert_np.kernels.cuda import attention, gelu_new, layer_norm
+from albert_np.kernels.cuda import attention, cross_entropy, gelu_new, layer_norm
 
 FUNCTIONS = (
     attention.attention_forward,
@@ -19,6 +19,8 @@ FUNCTIONS = (
     gelu_new.bias_gelu_new_forward,
     gelu_new.bias_gelu_new_backward,
     gelu_new.bias_gelu_new_output,
+    cross_entropy.linear_cross_entropy_forward,
+    cross_entropy.linear_cross_entropy_backward,
 )
 
 

@@ -60,6 +60,9 @@ class CupyExecutor:
     def empty(self, shape, dtype):
         return self.cupy.empty(shape, dtype)
 
+    def zeros(self, shape, dtype):
+        return self.cupy.zeros(shape, dtype)
+
     def contiguous(self, array):
         return self.cupy.ascontiguousarray(array)
 

@@ -258,6 +258,11 @@ __device__ __forceinline__ double lowest<double>() {
     return -1.7976931348623157e+308;
 }
 
+template <class A>
+__device__ __forceinline__ A not_a_number() {
+    return float_of(0x7fc00000u);
+}
+
 // ---- 16 bytes at once -------------------------------------------------------------------------
 
 // As many numbers as one thread loads or stores with one instruction.

@@ -75,6 +75,9 @@ class HostExecutor:
         """An array that nothing was written to: not a number anywhere."""
         return np.full(shape, np.nan, dtype)
 
+    def zeros(self, shape, dtype):
+        return np.zeros(shape, dtype)
+
     def contiguous(self, array):
         return np.ascontiguousarray(array)
 

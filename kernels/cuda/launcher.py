@@ -97,11 +97,35 @@ def gelu_new_backward(problem, version=None):
     """Plan dx and the partial sums of db."""
     version = chosen(version, [1, 2] if problem.in_packs else [1])
     block, columns_a_block = {1: ((128,), 128), 2: ((WARP, 8), WARP * problem.pack)}[version]
-    across = ceil_div(problem.columns, columns_a_block)
-    wanted = ceil_div(PARTS_A_MULTIPROCESSOR * problem.multiprocessors, across)
-    parts, rows_a_block = _rows_in_parts(problem.rows, wanted)
     name = f"gelu_new_backward_{version}<{problem.type}>"
+    return _columns_in_parts(problem, name, block, columns_a_block)
+
+
+def _columns_in_parts(problem, name, block, columns_a_block):
+    """Plan a kernel whose blocks take some columns of some of the rows, and sum down them."""
+    across = ceil_div(problem.columns, columns_a_block)
+    wanted = ceil_div(PARTS_A_MULTIPROCESSOR * problem.multiprocessors, max(1, across))
+    parts, rows_a_block = _rows_in_parts(problem.rows, wanted)
     return Plan(name, (across, parts), block, parts, rows_a_block)
+
+
+LOGITS_A_BLOCK = 1 << 24  # 32 MiB of 2-byte logits: within the cache of a large GPU
+
+
+def vocabulary_blocks(rows, vocabulary):
+    """Where the blocks of a vocabulary begin and end: whole packs, so that rows stay aligned."""
+    columns = max(64, LOGITS_A_BLOCK // max(1, rows) // 64 * 64)
+    return [(first, min(first + columns, vocabulary)) for first in range(0, vocabulary, columns)]
+
+
+def cross_entropy_backward(problem):
+    """Plan dz and the partial sums of db."""
+    return _columns_in_parts(problem, f"cross_entropy_backward_1<{problem.type}>", (128,), 128)
+
+
+def each_row(kernel, rows):
+    """Plan a kernel with a block a row."""
+    return Plan(kernel, (rows,), (256,))
 
 
 # Numbers of a row that one thread of layer norm holds in registers: with one warp a row; with more.
