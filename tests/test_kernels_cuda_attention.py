@@ -141,8 +141,27 @@ def test_bad_input():
             forward(tokens, 2, packed=packed._replace(offsets=np.array(offsets)))
     with pytest.raises(ValueError, match=r"packed.offsets has shape \(2,\); expected \(3,\)"):
         forward(tokens, 2, packed=packed._replace(offsets=np.array([0, 6])))
-    with pytest.raises(ValueError, match="needs 240000 bytes of shared memory; a block may have"):
-        forward(np.zeros((1, 60000, 6), np.float32), 2, version=1)
+    with pytest.raises(ValueError, match="60000 columns and head size 130 needs 240000 bytes"):
+        forward(np.zeros((1, 60000, 390), np.float32), 1)
+
+
+def test_old_gpus():
+    """Before the tensor cores' instructions, and with less shared memory, the tiles are taken."""
+
+    class Old(HostExecutor):
+        capability = (7, 5)
+        shared_limit = 64 * 1024
+
+        def launch(self, launch):
+            names.append(launch.kernel)
+            super().launch(launch)
+
+    names = []
+    check_attention(Old(), FLOAT16, (1, 9), 1, 64)
+    check_attention(Old(), FLOAT16, (1, 9), 1, 128)
+    assert "attention_forward_2<Half, 64>" in names and "attention_forward_2<Half, 128>" in names
+    assert "attention_backward_key_2<Half, 64>" in names
+    assert "attention_backward_key_1<Half>" in names
 
 
 def test_offsets_that_are_wrong_on_the_device_lead_outside_no_array():

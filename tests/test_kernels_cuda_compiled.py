@@ -52,7 +52,9 @@ def attention_kernels(dtype, version):
     """Of head sizes 64 and 128, where the version is there for the type."""
     kernels = {f"attention_delta_1<{launcher.TYPES[dtype.name]}>"}
     for head_size in (64, 128):
-        problem = launcher.AttentionProblem(8, 512, 4096, 12, head_size, dtype, True, 232448)
+        problem = launcher.AttentionProblem(
+            8, 512, 4096, 12, head_size, dtype, True, (9, 0), 232448
+        )
         with contextlib.suppress(ValueError):
             kernels.add(launcher.attention_forward(problem, version).kernel)
             kernels |= {plan.kernel for plan in launcher.attention_backward(problem, version)}

@@ -112,6 +112,7 @@ def attention_forward(
         head_size=head_size,
         dtype=query_key_value.dtype,
         aligned=executor.pointer(query_key_value) % launcher.PACK_BYTES == 0,
+        capability=executor.capability,
         shared_limit=executor.shared_limit,
     )
     plan = launcher.attention_forward(problem, version)

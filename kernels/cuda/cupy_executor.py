@@ -7,6 +7,7 @@ import numpy as np
 from albert_np.kernels.cuda.launch import SOURCES, Struct, program
 
 STATIC_SHARED_LIMIT = 48 * 1024  # a kernel that wants more must be allowed to, once
+OLDEST = (7, 5)  # the oldest GPUs that the kernels are compiled for in the tests
 OPTIONS = ("-std=c++17",)
 
 
@@ -25,7 +26,7 @@ class CupyExecutor:
     ImportError
         If CuPy is not installed.
     RuntimeError
-        If there is no driver or no GPU.
+        If there is no driver, no GPU, or too old a one.
     """
 
     def __init__(self, sources=SOURCES):
@@ -45,6 +46,12 @@ class CupyExecutor:
             raise RuntimeError(
                 f"the back end 'cuda' found no GPU that it can use: {error}"
             ) from None
+        self.capability = divmod(int(device.compute_capability), 10)
+        if self.capability < OLDEST:
+            raise RuntimeError(
+                f"the GPU has compute capability {'.'.join(map(str, self.capability))}; "
+                f"the back end 'cuda' needs {'.'.join(map(str, OLDEST))}"
+            )
         self.multiprocessors = attributes["MultiProcessorCount"]
         self.shared_limit = attributes["MaxSharedMemoryPerBlockOptin"]
         self._kernels = {}

@@ -57,9 +57,14 @@ class HostExecutor:
     ----------
     multiprocessors : int
         How many a launcher is told there are: few, so that blocks have several rounds to go.
+    capability : (int, int)
+        Of the GPU that the launcher plans for.
+    shared_limit : int
+        Bytes of shared memory that a block may have.
     """
 
     multiprocessors = 2
+    capability = (9, 0)
     shared_limit = 227 * 1024
 
     def __init__(self, seed=0, sources=SOURCES):

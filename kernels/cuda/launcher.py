@@ -173,6 +173,8 @@ def layer_norm_backward(problem, version=None):
 LARGEST_HEAD_SIZE = 128  # of the tiled kernels
 TILE = 32  # rows of version 2's blocks
 ROWS, COLUMNS = 64, 32  # of version 3's; columns in its backward pass
+STATIC_SHARED = 10 * 1024  # what the kernels declare themselves, rounded up
+TENSOR_CORES = (8, 0)  # the first GPUs that have version 3's instructions
 
 
 class AttentionProblem(NamedTuple):
@@ -186,6 +188,8 @@ class AttentionProblem(NamedTuple):
     dtype : numpy.dtype
     aligned : bool
         Whether every array begins at a multiple of 16 bytes.
+    capability : (int, int)
+        Of the GPU.
     shared_limit : int
         Bytes of shared memory that a block may have.
     """
@@ -197,6 +201,7 @@ class AttentionProblem(NamedTuple):
     head_size: int
     dtype: object
     aligned: bool
+    capability: tuple
     shared_limit: int
 
     @property
@@ -207,84 +212,84 @@ class AttentionProblem(NamedTuple):
     def wide_bytes(self):
         return max(4, self.dtype.itemsize)
 
+    @property
+    def padded_head_size(self):
+        """What the tiled kernels are compiled for; smaller heads are filled up with zeros."""
+        return 64 if self.head_size <= 64 else 128
+
+    def plan(self, kernel, rows_a_block, threads, shared_bytes):
+        grid = (ceil_div(self.longest, rows_a_block), self.heads, self.sequences)
+        return Plan(kernel, grid, (threads,), shared_bytes=shared_bytes)
+
 
 def _attention_row(problem, kernel, rows):
     """Plan a kernel of version 1, that holds so many rows of scores in shared memory."""
     shared_bytes = rows * problem.longest * problem.wide_bytes
-    if shared_bytes > problem.shared_limit - 1024:  # of its own
-        raise ValueError(
-            f"attention of {problem.longest} columns needs {shared_bytes} bytes of shared memory; "
-            f"a block may have {problem.shared_limit - 1024}"
-        )
-    grid = (problem.longest, problem.heads, problem.sequences)
-    return Plan(f"{kernel}<{problem.type}>", grid, (128,), shared_bytes=shared_bytes)
+    return problem.plan(f"{kernel}_1<{problem.type}>", 1, 128, shared_bytes)
 
 
 def _attention_tiles(problem, kernel, tiles):
-    """Plan a kernel of version 2, that holds so many tiles of 32 rows in shared memory."""
-    widest = padded_head_size(problem.head_size)
-    grid = (ceil_div(problem.longest, TILE), problem.heads, problem.sequences)
+    """Plan a kernel of version 2, that holds so many tiles, each row one number longer."""
+    widest = problem.padded_head_size
     shared_bytes = tiles * TILE * (widest + 1) * problem.wide_bytes
-    return Plan(f"{kernel}<{problem.type}, {widest}>", grid, (64,), shared_bytes=shared_bytes)
-
-
-def padded_head_size(head_size):
-    """The head sizes that the tiled kernels are compiled for; others are filled up with zeros."""
-    return 64 if head_size <= 64 else 128
-
-
-def attention_versions(problem, largest):
-    """The versions that fit heads of a size; the tensor cores take rows of whole packs."""
-    if problem.head_size > largest:
-        return [1]
-    in_packs = problem.aligned and problem.head_size % 8 == 0
-    return [1, 2, 3] if problem.dtype.itemsize == 2 and in_packs else [1, 2]
+    return problem.plan(f"{kernel}_2<{problem.type}, {widest}>", TILE, 64, shared_bytes)
 
 
 def _attention_matrices(problem, kernel, rows):
-    """Plan a kernel of version 3, that holds so many rows in shared memory, 8 numbers longer."""
-    widest = padded_head_size(problem.head_size)
-    grid = (ceil_div(problem.longest, ROWS), problem.heads, problem.sequences)
+    """Plan a kernel of version 3, that holds so many rows, each 8 numbers longer."""
+    widest = problem.padded_head_size
     shared_bytes = rows * (widest + 8) * problem.dtype.itemsize
-    name = f"{kernel}<{problem.type}, {widest}>"
-    return Plan(name, grid, (128,), shared_bytes=shared_bytes)
+    return problem.plan(f"{kernel}_3<{problem.type}, {widest}>", ROWS, 128, shared_bytes)
+
+
+def _fitting(problem, version, plans):
+    """The plan of the version asked for, or of the last that fits in shared memory."""
+    room = problem.shared_limit - STATIC_SHARED
+    needed = {number: max(p.shared_bytes for p in plan) for number, plan in plans.items()}
+    fitting = [number for number in plans if needed[number] <= room]
+    if not fitting:
+        raise ValueError(
+            f"attention of {problem.longest} columns and head size {problem.head_size} needs "
+            f"{needed[1]} bytes of shared memory; a block may have {room}"
+        )
+    return plans[chosen(version, fitting)]
+
+
+def _has_matrices(problem):
+    """Whether version 3 takes such heads: 2-byte numbers, rows of whole packs."""
+    in_packs = problem.aligned and problem.head_size % 8 == 0
+    return problem.dtype.itemsize == 2 and in_packs and problem.capability >= TENSOR_CORES
 
 
 def attention_forward(problem, version=None):
     """Plan the context and the rows' log-sum-exp."""
-    version = chosen(version, attention_versions(problem, LARGEST_HEAD_SIZE))
-    if version == 1:
-        return _attention_row(problem, "attention_forward_1", 1)
-    if version == 2:
-        return _attention_tiles(problem, "attention_forward_2", 3)
-    return _attention_matrices(problem, "attention_forward_3", 5 * ROWS)
+    name = "attention_forward"
+    plans = {1: [_attention_row(problem, name, 1)]}
+    if problem.head_size <= LARGEST_HEAD_SIZE:
+        plans[2] = [_attention_tiles(problem, name, 3)]
+        if _has_matrices(problem):
+            plans[3] = [_attention_matrices(problem, name, 5 * ROWS)]
+    (plan,) = _fitting(problem, version, plans)
+    return plan
+
+
+def attention_backward(problem, version=None):
+    """Plan dq; and dk and dv: two launches."""
+    query, key = "attention_backward_query", "attention_backward_key"
+    plans = {1: [_attention_row(problem, query, 1), _attention_row(problem, key, 2)]}
+    # Four float64 sums for each of 128 columns are more than a thread's registers hold.
+    largest = LARGEST_HEAD_SIZE if problem.wide_bytes == 4 else LARGEST_HEAD_SIZE // 2
+    if problem.head_size <= largest:
+        plans[2] = [_attention_tiles(problem, kernel, 4) for kernel in (query, key)]
+        if _has_matrices(problem):
+            rows = 2 * ROWS + 4 * COLUMNS
+            plans[3] = [_attention_matrices(problem, kernel, rows) for kernel in (query, key)]
+    return _fitting(problem, version, plans)
 
 
 def attention_delta(problem):
     """Plan δ, which backward begins with."""
     return Plan(f"attention_delta_1<{problem.type}>", (problem.tokens, problem.heads), (WARP,))
-
-
-def attention_backward(problem, version=None):
-    """Plan dq; and dk and dv: two launches."""
-    # Four float64 sums for each of 128 columns are more than a thread's registers hold.
-    largest = LARGEST_HEAD_SIZE if problem.wide_bytes == 4 else LARGEST_HEAD_SIZE // 2
-    version = chosen(version, attention_versions(problem, largest))
-    if version == 3:
-        rows = 2 * ROWS + 4 * COLUMNS
-        return (
-            _attention_matrices(problem, "attention_backward_query_3", rows),
-            _attention_matrices(problem, "attention_backward_key_3", rows),
-        )
-    if version == 2:
-        return (
-            _attention_tiles(problem, "attention_backward_query_2", 4),
-            _attention_tiles(problem, "attention_backward_key_2", 4),
-        )
-    return (
-        _attention_row(problem, "attention_backward_query_1", 1),
-        _attention_row(problem, "attention_backward_key_1", 2),
-    )
 
 
 def each_element(kernel, elements):
