@@ -1,9 +1,11 @@
 """What the tests of the CUDA kernels share: types, bounds, and one check for each function."""
 
 import os
+import shutil
 
 import ml_dtypes
 import numpy as np
+import pytest
 from functions_support import layer_norm_condition
 
 from albert_np.functions.activations import CUBIC, TWO_ROOT_2_OVER_PI
@@ -21,6 +23,10 @@ from albert_np.functions.layer_norm import layer_norm_backward, layer_norm_forwa
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.arrays import wide
+from albert_np.kernels.cuda.host import COMPILER
+
+if shutil.which(COMPILER) is None:
+    pytest.skip(f"{COMPILER} is not installed", allow_module_level=True)
 
 # `.ci/run` sets it: all shapes and all types, where the plain run takes a sample.
 ALL = bool(os.environ.get("ALBERT_NP_ALL_KERNELS"))

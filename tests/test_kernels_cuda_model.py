@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cuda_support import FLOAT64
 from models_support import random_batch
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining
@@ -48,7 +49,7 @@ def test_small_model(model_class, packed, seed):
     backend = Backend("cuda", **cuda.functions(executor))
     batch = random_batch(model_class, SMALL, np.random.default_rng(3), (3, 37))
     expected, ours = (
-        model_class(SMALL, seed=5, dtype="float64", backend=which).loss_and_gradients(
+        model_class(SMALL, seed=5, dtype=FLOAT64.name, backend=which).loss_and_gradients(
             **batch, seed=seed, packed=packed
         )
         for which in ("numpy", backend)

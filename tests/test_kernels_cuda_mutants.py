@@ -63,7 +63,7 @@ FUNCTIONS = {
     "gelu_new_forward_1": (
         "gelu_new.cu",
         gelu_new_1,
-        ("at >= (long long)rows * columns", "at > (long long)rows * columns"),
+        ("at >= elements", "at > elements"),
         ("bias[at % columns]", "bias[at / rows]"),
     ),
     "gelu_new_forward_2": (
@@ -111,7 +111,7 @@ FUNCTIONS = {
     "layer_norm_output_1": (
         "layer_norm.cu",
         layer_norm_1,
-        ("at >= (long long)rows", "at > (long long)rows"),
+        ("at >= elements", "at > elements"),
         ("at % columns", "at % rows"),
     ),
     "layer_norm_backward_1": (

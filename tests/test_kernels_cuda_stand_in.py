@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from cuda_support import BFLOAT16, FLOAT16
 
 from albert_np.kernels.cuda.host import HostExecutor, KernelError
 from albert_np.kernels.cuda.launch import SOURCES, Launch
@@ -230,8 +231,6 @@ def test_random_order_lets_any_warp_go_first(run_small):
 
 def test_four_types_as_numpy_rounds_them(tmp_path):
     """Every float16 and bfloat16 widened; float32 of every exponent narrowed, to the last bit."""
-    import ml_dtypes
-
     shutil.copytree(SOURCES, tmp_path / "sources")
     (tmp_path / "sources/small.cu").write_text(
         '#include "device.cuh"\n'
@@ -243,7 +242,7 @@ def test_four_types_as_numpy_rounds_them(tmp_path):
     executor = HostExecutor(sources=tmp_path / "sources")
     bits = np.random.default_rng(0).integers(0, 2**32, 2**16, dtype=np.uint32)
     floats = np.concatenate([bits.view(np.float32), np.float32([0, -0.0, np.inf, -np.inf])])
-    for dtype, name in ((np.float16, "Half"), (ml_dtypes.bfloat16, "BFloat16")):
+    for dtype, name in ((FLOAT16, "Half"), (BFLOAT16, "BFloat16")):
         every = np.arange(2**16, dtype=np.uint16).view(dtype)
         wide, narrow = np.empty(2**16, np.float32), np.empty(floats.size, dtype)
         executor.launch(

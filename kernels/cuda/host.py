@@ -173,7 +173,7 @@ def kernel_library(sources, file, kernel):
     runtime = program("stand_in/runtime.cpp", sources)
     runtime_object = _built("runtime.o", runtime, (*RUNTIME_OPTIONS, f"-I{sources}", "-c"))
     kernel_object = _built("kernel.o", text, (*KERNEL_OPTIONS, f"-I{sources}", "-c"))
-    library = kernel_object.with_suffix(".so")
+    library = kernel_object.with_name(f"{kernel_object.stem}-{runtime_object.stem}.so")
     if not library.exists():
         _compile(library, (OPTIONS[1], "-shared", str(kernel_object), str(runtime_object)))
     return ctypes.CDLL(str(library))

@@ -145,8 +145,8 @@ layer_norm_forward_2(const T* x, const T* bias, const T* residual, const T* weig
 template <class T>
 __global__ void layer_norm_output_1(const T* normalized, const T* weight, const T* shift, T* y,
                                     int rows, int columns) {
-    const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (at >= (long long)rows * columns) return;
+    const unsigned at = blockIdx.x * blockDim.x + threadIdx.x, elements = rows * columns;
+    if (at >= elements) return;
     const int column = at % columns;
     y[at] = narrow<T>(fma(widen(normalized[at]), widen(weight[column]), widen(shift[column])));
 }
