@@ -28,7 +28,7 @@ KINDS = [
 @pytest.mark.parametrize("dtype", sample(DTYPES, [FLOAT32, BFLOAT16]), ids=str)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_plain(dtype, kind):
-    for seed in (0, 1):
+    for seed in sample((0, 1), (1,)):
         check_attention(HostExecutor(seed), dtype, (2, 37), 2, 12, 1, **kind, seed=seed)
 
 
@@ -36,7 +36,7 @@ def test_plain(dtype, kind):
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_tiles(dtype, kind):
     """Four tiles, the last of them cut short."""
-    for seed in (0, 1):
+    for seed in sample((0, 1), (1,)):
         check_attention(HostExecutor(seed), dtype, (2, 101), 1, 16, 2, **kind, seed=seed)
 
 

@@ -24,7 +24,7 @@ from albert_np.kernels.cuda.host import HostExecutor
 @pytest.mark.parametrize(("dropout", "packed"), [(False, False), (True, False), (True, True)])
 def test_fused(dtype, version, dropout, packed):
     """Blocks of four rows and more; each version, in fixed and in random order of the warps."""
-    for seed in (0, 1):
+    for seed in sample((0, 1), (1,)):
         executor = HostExecutor(seed)
         check_layer_norm(executor, dtype, (4, 21, 72), version, dropout, packed, seed)
 

@@ -144,17 +144,21 @@ RIGHT = {
 @pytest.fixture
 def run_small(tmp_path):
     """Run one of the small kernels, some of its words replaced."""
+    directories = {}
 
     def run(kernel, seed=0, grid=1, y_size=N, **faults):
-        directory = tmp_path / str(len(list(tmp_path.iterdir())))
-        shutil.copytree(SOURCES, directory)
-        words = (f"#define {word} {meaning}\n" for word, meaning in (RIGHT | faults).items())
-        (directory / "small.cu").write_text("".join(words) + KERNELS)
+        words = "".join(f"#define {word} {text}\n" for word, text in (RIGHT | faults).items())
+        if words not in directories:
+            directories[words] = tmp_path / str(len(directories))
+            shutil.copytree(SOURCES, directories[words], ignore=shutil.ignore_patterns("*.py*"))
+            (directories[words] / "small.cu").write_text(words + KERNELS)
         x = np.random.default_rng(0).standard_normal(4 * 384).astype(np.float32)
         x = x[:N].copy() if kernel == "arrays" else x
         x.flags.writeable = False
         y = np.zeros(y_size, np.float32)
-        HostExecutor(seed, directory).launch(Launch("small.cu", kernel, (grid,), (N,), (x, y)))
+        HostExecutor(seed, directories[words]).launch(
+            Launch("small.cu", kernel, (grid,), (N,), (x, y))
+        )
         return x, y
 
     return run
