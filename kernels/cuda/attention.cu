@@ -29,6 +29,7 @@ struct Batch {
     double scale;               // 1 / √D
     int tokens, longest, heads, head_size;
 };
+static_assert(sizeof(Batch) == 40, "as BATCH of attention.py");
 
 struct Sequence {
     int start, length;

@@ -101,6 +101,7 @@ class CupyExecutor:
         return module.get_function(kernel)
 
     def _value(self, argument):
+        """What CuPy passes on as that parameter."""
         if argument is None:
             return np.uintp(0)
         if isinstance(argument, Struct):
@@ -110,5 +111,6 @@ class CupyExecutor:
                 else member
                 for member in argument.members
             ]
-            return np.array(tuple(members), argument.dtype)[()]
+            # CuPy passes an array of NumPy's with one element by value.
+            return np.array(tuple(members), argument.dtype)
         return argument

@@ -15,6 +15,7 @@ struct Dropout {
     int tokens;
     int enabled;
 };
+static_assert(sizeof(Dropout) == 48, "as DROPOUT of arrays.py");
 
 struct Words {
     unsigned values[4];
