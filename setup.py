@@ -65,7 +65,14 @@ setup(
             *CUDA_COMPILE,
         ],
         "parity": ["torch==2.13.0", "transformers==4.56.2", *FAST],
-        "benchmark": ["torch==2.13.0", "transformers==4.56.2"],
+        "benchmark": [
+            "torch==2.13.0",
+            "transformers==4.56.2",
+            "onnx>=1.16",
+            "onnxruntime>=1.20",
+            "matplotlib>=3.8",
+            *NUMBA,
+        ],
     },
     entry_points={"console_scripts": ["albert-np = albert_np.cli:main"]},
 )

@@ -1,5 +1,6 @@
 """Checkpoints in Hugging Face's layout: which stored tensor fills which parameter."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -60,7 +61,13 @@ def resolve_directory(
     ------
     FileNotFoundError
         If it is none of these.
+    TypeError
+        If it is neither str nor Path.
     """
+    if not isinstance(path_or_name, str | os.PathLike):
+        raise TypeError(
+            f"path_or_name is of type {type(path_or_name).__name__}; expected str or Path"
+        )
     if path_or_name == "tiny":
         return TINY_DIRECTORY
     directory = Path(path_or_name)

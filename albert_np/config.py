@@ -435,8 +435,9 @@ class AlbertConfig:
         TypeError, ValueError
             If a change is of a name that a configuration has not, or of a wrong type or value.
         """
-        path = Path(path_or_name)
-        if path.suffix != ".json":
+        if str(path_or_name).endswith(".json"):
+            path = Path(path_or_name)
+        else:
             directory = resolve_directory(
                 path_or_name,
                 (CONFIG_NAME,),

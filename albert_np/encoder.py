@@ -192,7 +192,7 @@ def layer_schedule(config):
         For each of num_hidden_layers layers, the (group, inner layer) of its repetitions.
     """
     # Divided in this order as Hugging Face divides: where the groups do not divide the layers,
-    # rounding decides (with 18 layers in 14 groups, layer 9 falls to group 7, or else to 6).
+    # rounding decides (with 18 layers in 14 groups, layer 9 falls to group 6, or else to 7).
     layers_per_group = config.num_hidden_layers / config.num_hidden_groups
     return tuple(
         tuple((int(layer / layers_per_group), inner) for inner in range(config.inner_group_num))

@@ -32,6 +32,10 @@ def replacing(path):
         yield temporary
         flush(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)  # the system's errors of writing name no file
+        raise
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()

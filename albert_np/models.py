@@ -141,6 +141,16 @@ class AlbertForMaskedLM(AlbertPreTrainedModel):
     >>> tokenizer.decode(predicted_token_id)
     'france'
 
+    The five likeliest words, of which the small model, trained on other sentences, knows none:
+
+    >>> prompt = "Plants create energy through a process known as [MASK]."
+    >>> unknown = tokenizer(prompt, return_tensors="np")
+    >>> (place,) = np.where(unknown["input_ids"][0] == tokenizer.mask_token_id)
+    >>> top_k = np.argsort(-model(**unknown).logits[0, place], axis=-1)[:, :5]
+    >>> predictions = [tokenizer.decode([token_id]) for token_id in top_k[0]]
+    >>> len(predictions)
+    5
+
     The loss at the mask token alone:
 
     >>> labels = tokenizer("The capital of France is Paris.", return_tensors="np")["input_ids"]

@@ -1,42 +1,170 @@
-"""The command: `python -m benchmarks model | memory | table`."""
+"""Measurements: how fast, against whom, how far from the limit."""
 
-import argparse
-import json
-import os
 import sys
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from albert_np import AlbertConfig
+from albert_np.config import SIZES
 from albert_np.errors import FileFormatError
 from albert_np.files import replacing
-from benchmarks import memory, model, resident, table
-from benchmarks.environment import cores, environment
+from benchmarks import (
+    added,
+    difference,
+    kernels,
+    memory,
+    model,
+    picture,
+    readme,
+    resident,
+    results,
+    scaling,
+    table,
+)
+from benchmarks.arguments import (
+    NotAvailable,
+    Parser,
+    add_batches,
+    add_contenders,
+    add_plot,
+    check_back_ends,
+    check_numbers,
+    check_peers,
+)
+from benchmarks.batches import random_batch, text_batch
+from benchmarks.environment import environment
+from benchmarks.measure import Run
 from benchmarks.turns import ContenderEnded
 
-FEWEST_ROUNDS = 5
+CONFIG = AlbertConfig(**SIZES["base"])
 WRONG_RESULT, BAD_INPUT = 1, 2
+WIDE = 180  # columns
 
 
-class NotAvailable(Exception):
-    """Something that a measurement needs is not there; the message says what."""
+def run_kernels(options):
+    """Time the fused functions one by one."""
+    entries = added.checked(options.add)
+    run, batches = prepared(options)
+    with progress(run, kernels.steps(len(batches), run, entries)) as run:
+        measured, threads = [], []
+        for batch in batches:
+            measured += kernels.measure(CONFIG, batch, run, entries)
+            if not entries:
+                threads += kernels.measure_threads(CONFIG, batch, run)
+    return report({"kernels": measured, "threads": threads}, options)
 
 
 def run_model(options):
-    """Time the model against transformers."""
-    threads = cores() if options.threads is None else options.threads
-    if not 1 <= threads <= cores():
-        raise ValueError(f"--threads is {threads}; expected 1 to {cores()}, the cores there are")
-    if options.rounds < FEWEST_ROUNDS:
-        raise ValueError(f"--rounds is {options.rounds}; expected at least {FEWEST_ROUNDS}")
-    check_writable(options.json)
-    if find_spec("torch") is None or find_spec("transformers") is None:
+    """Time AlbertModel forward."""
+    return run_works("model", "forward", options)
+
+
+def run_training(options):
+    """Time the loss of AlbertForMaskedLM with all its gradients."""
+    return run_works("training", "training", options)
+
+
+def run_works(section, work, options):
+    run, batches = prepared(options)
+    with progress(run, model.steps(work, len(batches), run)) as run:
+        measured = [model.measure(work, CONFIG, batch, run) for batch in batches]
+    return report({section: measured}, options)
+
+
+def run_scaling(options):
+    """Time and memory as the sequence, the batch and the model grow."""
+    run = prepared_run(options)
+    with progress(run, scaling.steps(run)) as run:
+        measured = [scaling.measure(*case, run) for case in scaling.cases()]
+    return report({"scaling": measured}, options)
+
+
+def run_memory(options):
+    """Peak memory: xxlarge forward, and a training step of base, 8×512."""
+    if not resident.is_counted():
+        raise NotAvailable("peak memory is read from /proc/self, which this system does not have")
+    run = prepared_run(options)
+    cases = [(case, memory.contenders_of(case[0], run)) for case in memory.CASES]
+    with progress(run, sum(len(contenders) for _, contenders in cases)) as run:
+        measured = [memory.measure(*case, contenders, run) for case, contenders in cases]
+    return report({"memory": measured}, options)
+
+
+def run_table(options):
+    """Print the Markdown tables of results files, or write them into a document."""
+    tables = {}
+    for path in options.results:
+        found = results.read(path)
+        with whole(path):
+            tables |= table.markdown_tables(found)
+    if options.into is None:
+        print("\n\n".join(tables.values()))
+    else:
+        readme.write_tables(options.into, tables)
+    return 0
+
+
+def run_compare(options):
+    """Compare two results files."""
+    before, after = results.read(options.before), results.read(options.after)
+    with whole(options.before, options.after):
+        rows = difference.rows(before, after)
+    if not rows:
+        raise ValueError(f"{options.before} and {options.after} have no work in common")
+    console = screen()
+    console.print(table.for_the_screen(difference.COLUMNS, rows))
+    for name, each in (("before", before), ("after", after)):
+        console.print(f"{name}: {table.caption(each)}", soft_wrap=True)
+    return 0
+
+
+@contextmanager
+def whole(*paths):
+    """Read results; where something is missing from them, say of which files."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
+        names = " or ".join(map(str, paths))
+        raise FileFormatError(f"{names} holds no whole results: {error!r}") from error
+
+
+def prepared(options):
+    """How to measure, and on which batches."""
+    run = prepared_run(options)
+    given = options.default_shapes if options.lengths is None else []
+    batches = [random_batch(CONFIG, *shape) for shape in options.shapes or given]
+    if options.lengths is not None:
+        batches.append(text_batch(CONFIG, options.lengths, options.vocabulary))
+    return run, batches
+
+
+def prepared_run(options):
+    """Check all that can be checked before anything is measured; how to measure."""
+    check_numbers(options, CONFIG)
+    for path in (options.json, options.plot):
+        results.check_writable(path)
+    if options.plot is not None and find_spec("matplotlib") is None:
         raise NotAvailable(
-            "the peer is not installed, transformers on torch: python -m pip install '.[benchmark]'"
+            "--plot draws with matplotlib, which is not installed: "
+            "python -m pip install '.[benchmark]'"
         )
-    peers = (model.PEER,)
+    return Run(
+        dtype=options.dtype,
+        threads=options.threads,
+        rounds=options.rounds,
+        back_ends=check_back_ends(options.back_ends),
+        peers=check_peers(options.peers),
+        progress=None,
+    )
+
+
+@contextmanager
+def progress(run, steps):
+    """Show a bar of so many steps; the run that moves it."""
     with Progress(
         BarColumn(),
         MofNCompleteColumn(),
@@ -45,122 +173,94 @@ def run_model(options):
         console=Console(stderr=True),
         auto_refresh=False,  # between turns only: nothing else runs while a contender is timed
     ) as bar:
-        task = bar.add_task("", total=len(model.WORKS) * model.steps(peers, options.rounds))
+        task = bar.add_task("", total=steps)
 
-        def progress(step):
-            bar.update(task, advance=1, description=step, refresh=True)
+        def step(description):
+            bar.update(task, advance=1, description=description, refresh=True)
 
-        measured = model.measure_base(
-            peers=peers, rounds=options.rounds, threads=threads, progress=progress
-        )
-    report({"environment": environment(threads), "model": measured}, options.json)
-    return 0 if model.all_correct(measured) else WRONG_RESULT
+        yield run._replace(progress=step)
 
 
-def run_memory(options):
-    """Measure the memory of ALBERT-xxlarge's forward pass."""
-    if not resident.is_counted():
-        raise NotAvailable("peak memory is read from /proc/self, which this system does not have")
-    check_writable(options.json)
-    with Console(stderr=True).status("drawing weights, then one sentence forward"):
-        measured = memory.measure_xxlarge()
-    report({"environment": environment(cores()), "memory": measured}, options.json)
-    return 0
+def screen():
+    """Standard output: as wide as the terminal or, where it is none, as the widest table."""
+    return Console(width=None if sys.stdout.isatty() else WIDE)
 
 
-def run_table(options):
-    """Print the Markdown tables of results files."""
-    print("\n\n".join(markdown(path) for path in options.results))
-    return 0
-
-
-def markdown(path):
-    """The Markdown tables of a results file.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is something else.
-    """
-    results = read_results(path)
-    try:
-        return table.markdown(results)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FileFormatError(f"{path} holds no whole results: {error!r}") from error
-
-
-def check_writable(path):
-    """Refuse an output that cannot be written, before anything is measured."""
-    if path is not None and not os.access(path.resolve().parent, os.W_OK):
-        raise OSError(f"{path} cannot be written: its directory is not there, or not writable")
-    if path is not None and path.is_dir():
-        raise OSError(f"{path} cannot be written: it is a directory")
-
-
-def report(results, path):
-    """Print the tables, and write the results where they were asked for."""
-    console = Console()
-    for each in table.rich_tables(results):
-        console.print(each)
-    console.print(table.caption(results), soft_wrap=True)
-    if path is not None:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
-def read_results(path):
-    """Read what `--json` wrote.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is something else.
-    """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FileFormatError(f"{path} is not JSON: {error}") from error
-    if not isinstance(results, dict) or "environment" not in results:
-        raise FileFormatError(f"{path} holds no results: it was not written by --json")
-    return results
+def report(sections, options):
+    """Print the tables, write and draw what was asked for; the exit status."""
+    found = {"environment": environment(options.threads)} | sections
+    console = screen()
+    for name, columns, rows in table.tables(found):
+        console.print(name)
+        console.print(table.for_the_screen(columns, rows))
+    console.print(table.caption(found), soft_wrap=True)
+    if options.json is not None:
+        results.write(found, options.json)
+    if options.plot is not None:
+        with replacing(options.plot) as temporary:
+            picture.draw(found, temporary)
+    return 0 if results.all_correct(found) else WRONG_RESULT
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = Parser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name, run, example):
         command = commands.add_parser(
-            name, help=run.__doc__, description=run.__doc__, epilog=f"example: {example}"
+            name,
+            help=run.__doc__,
+            description=run.__doc__,
+            epilog=f"example: python -m benchmarks {name} {example}",
         )
         command.set_defaults(run=run)
         return command
 
-    command = add("model", run_model, "python -m benchmarks model --json results.json")
+    command = add("kernels", run_kernels, "--add mine.py:attention --plot kernels.png")
+    add_contenders(command, rounds=7)
+    add_batches(command, "1x128,8x128")
+    add_plot(command)
     command.add_argument(
-        "--rounds", type=int, default=11, metavar="N", help="times each has its turn (default 11)"
+        "--add",
+        action="append",
+        default=[],
+        metavar="PATH.py:FUNCTION",
+        help="a kernel of your own; only the functions that are added are measured then",
     )
-    command.add_argument(
-        "--threads", type=int, metavar="N", help="that each computes with (default: every core)"
-    )
-    add_json(command)
-    add_json(add("memory", run_memory, "python -m benchmarks memory --json results.json"))
-    command = add("table", run_table, "python -m benchmarks table results.json")
+    command = add("model", run_model, "--json model.json --plot model.png")
+    add_contenders(command, rounds=11)
+    add_batches(command, "1x128,8x128,4x512")
+    add_plot(command)
+    command = add("training", run_training, "--lengths sentences.txt --json training.json")
+    add_contenders(command, rounds=7)
+    add_batches(command, "8x128")
+    add_plot(command)
+    add_contenders(add("memory", run_memory, "--json memory.json"), rounds=None)
+    command = add("scaling", run_scaling, "--json scaling.json --plot scaling.png")
+    add_contenders(command, rounds=5)
+    add_plot(command)
+    command = add("compare", run_compare, "before.json after.json")
+    command.add_argument("before", type=Path, metavar="A.json", help="what --json wrote")
+    command.add_argument("after", type=Path, metavar="B.json")
+    command = add("table", run_table, "model.json training.json --into README.md")
     command.add_argument("results", nargs="+", type=Path, metavar="FILE", help="what --json wrote")
+    command.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help="write each table between its markers there: <!-- benchmarks model --> and "
+        "<!-- /benchmarks -->",
+    )
     return parser.parse_args(arguments)
-
-
-def add_json(command):
-    command.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
 
 
 def main(arguments=None):
     """Run the command; returns its exit status."""
-    options = parse(arguments)
     try:
+        options = parse(arguments)
         return options.run(options)
-    except (NotAvailable, ContenderEnded, ValueError, OSError) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
+    except (NotAvailable, ContenderEnded, ImportError, ValueError, OSError) as error:
+        print(f"benchmarks: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
 
 

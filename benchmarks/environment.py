@@ -1,6 +1,5 @@
 """What a figure depends on besides the code: versions, and the machine's kind, not its name."""
 
-import os
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -8,14 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-PACKAGES = ("numpy", "scipy", "torch", "transformers")
+from albert_np.threads import cores
 
-
-def cores():
-    """How many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+PACKAGES = ("numpy", "scipy", "numba", "torch", "transformers", "onnxruntime")
 
 
 def environment(threads):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
+MEMORY = Path("/proc/meminfo")
 KIBIBYTE = 1024
 
 
@@ -14,12 +15,18 @@ def is_counted():
 
 def resident_bytes():
     """Resident memory now; None where it is not counted."""
-    return _status("VmRSS")
+    return _read(STATUS, "VmRSS")
 
 
 def peak_bytes():
     """The most since the process began, or since `reset_peak`; None where it is not counted."""
-    return _status("VmHWM")
+    return _read(STATUS, "VmHWM")
+
+
+def available_bytes():
+    """Memory that new processes may use without swapping; without a bound if not counted."""
+    available = _read(MEMORY, "MemAvailable")
+    return float("inf") if available is None else available
 
 
 def reset_peak():
@@ -28,8 +35,8 @@ def reset_peak():
         CLEAR_REFS.write_text("5")
 
 
-def _status(key):
+def _read(file, key):
     if not is_counted():
         return None
-    fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    fields = dict(line.split(":", 1) for line in file.read_text().splitlines())
     return int(fields[key].split()[0]) * KIBIBYTE

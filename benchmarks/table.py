@@ -1,133 +1,156 @@
 """Results as tables: the same rows on the screen and in Markdown."""
 
-from typing import NamedTuple
-
-import numpy as np
 from rich.table import Column, Table
 
-MEGABYTE = 10**6
-# What each of the works may take, as a multiple of the peer's time.
-GOALS = {"forward": 1.6, "forward_backward": 2.0}
-MEMORY_GOAL = 1.5e9  # bytes above the weights
-TITLES = {
-    "forward": "AlbertModel, forward",
-    "forward_backward": "AlbertForMaskedLM, loss and gradients",
-}
-MODEL_COLUMNS = (
-    "ALBERT-base",
-    "time, s",
-    "albert_np's time to its",
-    "matrix-multiply time to its",
-    "memory above the model, MB",
-    "error",
+from benchmarks.figures import (
+    PEERS,
+    ROOFS,
+    above,
+    batch_title,
+    rates,
+    ratios,
+    roof_seconds,
+    summary,
+    three_digits,
+    timed,
+    title,
 )
-MEMORY_COLUMNS = ("ALBERT-xxlarge", "MB")
+
+MEGABYTE = 10**6
+BINDS = {"matmul": "products", "copy": "memory"}
 
 
-class Summary(NamedTuple):
-    """Of several measurements of one thing."""
-
-    median: float
-    minimum: float
-    maximum: float
-
-    def __format__(self, spec):
-        median, minimum, maximum = (format(value, spec) for value in self)
-        return f"{median} ({minimum}–{maximum})"
-
-
-def summary(values):
-    """The median, minimum and maximum of a sequence of numbers."""
-    return Summary(float(np.median(values)), float(np.min(values)), float(np.max(values)))
-
-
-def ratios(ours, theirs):
-    """Time to time, round by round: what slows one round slows both.
+def timed_table(records):
+    """The table of contenders that were timed.
 
     Parameters
     ----------
-    ours, theirs : dict
-        Contenders, with their `seconds`.
+    records : list of dict
+        Of `measure.compare`.
 
     Returns
     -------
-    Summary
+    columns : list of str
+    rows : list of list of str
     """
-    pairs = zip(ours["seconds"], theirs["seconds"], strict=True)
-    return summary([our / their for our, their in pairs])
-
-
-def model_rows(results):
-    """The table of `python -m benchmarks model`.
-
-    Parameters
-    ----------
-    results : dict
-        `model.measure`'s, under "model", with the environment beside it.
-
-    Returns
-    -------
-    list of list of str
-        Under MODEL_COLUMNS.
-    """
+    peers = [name for name in PEERS if any(name in record["contenders"] for record in records)]
+    has_padding = any(r["operations"] != r["padded_operations"] for r in records if r["contenders"])
+    columns = [
+        "work",
+        "by",
+        "GFLOP",
+        "MB",
+        "ms",
+        *(f"× {name}" for name in peers),
+        "of the roof",
+        *(["padding counted"] if has_padding else []),
+        "peak MB",
+        "error",
+    ]
     rows = []
-    for work, result in results["model"]["works"].items():
-        contenders = result["contenders"]
-        for name, contender in contenders.items():
-            if name == "matmul":
-                cells = _roof_cells(contender, result["floating_point_operations"])
+    for record in records:
+        if not record["contenders"]:
+            cells = ["too large for this machine", *[""] * (len(columns) - 2)]
+            rows.append([title(record), *cells])
+            continue
+        needed = [three_digits(record["operations"] / 1e9), megabytes(record["bytes"])]
+        for name, contender in record["contenders"].items():
+            if name in ROOFS:
+                cells = [roof_cell(name, record), *[""] * (len(columns) - 5)]
             else:
-                cells = _contender_cells(work, contender, contenders)
-            rows.append([f"{TITLES[work]}: {name}", *cells])
-    return rows
+                cells = contender_cells(record, name, contender, peers, has_padding)
+            rows.append([title(record), name, *needed, *cells])
+    return columns, rows
 
 
-def _roof_cells(roof, floating_point_operations):
-    rate = floating_point_operations / np.array(roof["seconds"]) / 1e9
-    return [f"{summary(roof['seconds']):.3f}", "", f"{summary(rate):.0f} GFLOP/s", "", ""]
+def roof_cell(name, record):
+    """A roof's rate."""
+    operations, moved = rates(record)
+    rate, unit = (operations, "GFLOP/s") if name == "matmul" else (moved, "GB/s")
+    return f"{rate:.0f} {unit}"
 
 
-def _contender_cells(work, contender, contenders):
-    ours, roof = contenders["albert_np"], contenders["matmul"]
-    error = f"{contender['error']:.1e} (at most {contender['limit']:.1e})"
+def contender_cells(record, name, contender, peers, has_padding):
+    error = "not finite, or of another shape or dtype"
+    if contender["error"] is not None:
+        error = f"{contender['error']:.1e} ≤ {contender['limit']:.1e}"
     if not contender["correct"]:
-        return ["wrong, not timed", "", "", "", error]
-    ratio = ""
-    if contender is not ours and ours["correct"]:
-        ratio = f"{ratios(ours, contender):.2f}; goal: at most {GOALS[work]}"
-    return [
-        f"{summary(contender['seconds']):.3f}",
-        ratio,
-        f"{ratios(roof, contender):.2f}",
-        megabytes(above(contender)),
-        error,
+        error = error.replace("≤", ">")
+        return ["wrong, not timed", *[""] * (len(peers) + 2 + has_padding), error]
+    seconds = contender["seconds"]
+    against = [
+        f"{ratios(timed(record)[peer]['seconds'], seconds):.2f}"
+        if peer in timed(record) and name not in PEERS
+        else ""
+        for peer in peers
     ]
+    roof, bound = roof_seconds(record)
+    cells = [f"{ratios(roof, seconds):.0%}, {BINDS[bound]}"]
+    if has_padding:
+        padded, _ = roof_seconds(record, record["padded_operations"])
+        is_padded = record["operations"] != record["padded_operations"]
+        cells.append(f"{ratios(padded, seconds):.0%}" if is_padded else "")
+    return [milliseconds(seconds), *against, *cells, megabytes(above(contender)), error]
 
 
-def memory_rows(results):
-    """The table of `python -m benchmarks memory`, under MEMORY_COLUMNS."""
-    memory = results["memory"]
-    sentence = f"one sentence of {memory['sequence_length']} tokens, forward, {memory['dtype']}"
-    return [
-        ["weights", megabytes(memory["weights_bytes"])],
-        [f"{sentence}: above the weights", megabytes(above(memory))],
-        ["goal: at most", megabytes(MEMORY_GOAL)],
+def threads_table(records):
+    """Products and kernels back to back, against the sum of each alone."""
+    columns = [
+        "a product and bias_gelu_new",
+        "by",
+        "product, ms",
+        "kernel, ms",
+        "both, ms",
+        "both to sum",
     ]
+    rows = []
+    for record in records:
+        parts = {name: timing["seconds"] for name, timing in record["parts"].items()}
+        alone = [a + b for a, b in zip(parts["matmul"], parts["kernel"], strict=True)]
+        cells = [milliseconds(seconds) for seconds in parts.values()]
+        rows.append(
+            [batch_title(record), record["back_end"], *cells, f"{ratios(parts['both'], alone):.2f}"]
+        )
+    return columns, rows
 
 
-def above(measured):
-    """Bytes at the peak above those before; None where memory is not counted."""
-    if measured["peak_bytes"] is None:
-        return None
-    return measured["peak_bytes"] - measured["resident_bytes"]
+def memory_table(records):
+    """Peak memory, of what was not timed."""
+    columns = ["work", "by", "weights, MB", "peak above them, MB", "the process's peak, MB"]
+    rows = [
+        [
+            title(record),
+            name,
+            megabytes(record["weights_bytes"]),
+            megabytes(above(contender)),
+            megabytes(contender["peak_bytes"]),
+        ]
+        for record in records
+        for name, contender in record["contenders"].items()
+    ]
+    return columns, rows
+
+
+TABLES = {
+    "kernels": timed_table,
+    "threads": threads_table,
+    "model": timed_table,
+    "training": timed_table,
+    "memory": memory_table,
+    "scaling": timed_table,
+}
 
 
 def megabytes(size):
     """A number of bytes, in megabytes."""
-    return "not measured" if size is None else f"{size / MEGABYTE:.0f}"
+    if size is None:
+        return "not measured"
+    return three_digits(size / MEGABYTE)
 
 
-TABLES = {"model": (MODEL_COLUMNS, model_rows), "memory": (MEMORY_COLUMNS, memory_rows)}
+def milliseconds(seconds):
+    """The median, minimum and maximum of several times."""
+    return summary(1e3 * each for each in seconds).shown(three_digits)
 
 
 def caption(results):
@@ -140,24 +163,33 @@ def caption(results):
     )
 
 
-def markdown(results):
-    """The tables of a results file, as Markdown."""
-    blocks = []
-    for columns, rows in _tables(results):
-        lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-        blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return "\n\n".join([*blocks, caption(results)])
+def tables(results):
+    """Of each section that the results have: its name, the columns, the rows."""
+    return [(name, *table(results[name])) for name, table in TABLES.items() if results.get(name)]
 
 
-def rich_tables(results):
-    """The tables of a results file, for the screen."""
-    for columns, rows in _tables(results):
-        # On a narrow screen cells go on in a further line: a figure is never cut off.
-        table = Table(*(Column(name, overflow="fold") for name in columns))
-        for row in rows:
-            table.add_row(*row)
-        yield table
+def markdown(columns, rows):
+    """A table as Markdown."""
+    lines = [columns, ["---", "---", *["---:"] * (len(columns) - 2)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _tables(results):
-    return [(columns, rows(results)) for name, (columns, rows) in TABLES.items() if name in results]
+def markdown_tables(results):
+    """Of each section that the results have, its table and the caption, as Markdown."""
+    return {
+        name: f"{markdown(columns, rows)}\n\n{caption(results)}"
+        for name, columns, rows in tables(results)
+    }
+
+
+def for_the_screen(columns, rows):
+    """A table on the screen."""
+    # On a narrow screen cells go on in a further line: a figure is never cut off.
+    table = Table(*(Column(name, overflow="fold") for name in columns))
+    previous = None
+    for row in rows:
+        if previous is not None and row[0] != previous:
+            table.add_section()
+        table.add_row(*(["" if row[0] == previous else row[0], *row[1:]]))
+        previous = row[0]
+    return table

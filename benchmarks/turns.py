@@ -8,7 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
 
 
 class ContenderEnded(Exception):
@@ -16,15 +21,14 @@ class ContenderEnded(Exception):
 
 
 @contextmanager
-def contender(threads, **settings):
-    """Start a contender (`contender.py`); it ends with the block.
+def contender(settings):
+    """Start a contender (`benchmarks.contenders`); it ends with the block.
 
     Parameters
     ----------
-    threads : int
-        That its libraries may compute with.
-    **settings
-        The arguments of `contender.prepare`.
+    settings : dict
+        `implementation`, `work`; `warm_up` and `batch`, the files of its arrays; `threads` that
+        its libraries may compute with; and what the implementation needs.
 
     Yields
     ------
@@ -33,14 +37,14 @@ def contender(threads, **settings):
         ContenderEnded if it ends instead; its last words are then on standard error.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.contender", json.dumps(settings | {"threads": threads})],
+        [sys.executable, "-m", "benchmarks.contenders", json.dumps(settings)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env={
             **os.environ,
-            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+            **dict.fromkeys(THREAD_VARIABLES, str(settings["threads"])),
             "TRANSFORMERS_VERBOSITY": "error",
         },
     )

@@ -1,7 +1,9 @@
 """What several test files share."""
 
+import hashlib
 import io
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,17 @@ from hypothesis import settings
 
 # No test asks the network: Hugging Face's library reads this when it is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# The peer's threads sleep while ours compute; read when its library is loaded.
+os.environ["OMP_WAIT_POLICY"] = "passive"
+
+# Compiled kernels are kept apart for each state of their sources: Numba would not see that a
+# function of another file, which a kernel has compiled into itself, has changed.
+KERNELS = Path(__file__).resolve().parents[1] / "kernels" / "numba"
+SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(KERNELS.glob("*.py"))))
+os.environ["NUMBA_CACHE_DIR"] = str(
+    Path(tempfile.gettempdir()) / f"albert-np-kernels-{SOURCES.hexdigest()[:16]}"
+)
 
 # Where CI runs the tests, they draw the same examples every time.
 settings.register_profile(

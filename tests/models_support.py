@@ -75,7 +75,7 @@ def random_model(model_class, config, seed=0, dtype="float64", **settings):
 
     It runs on the back end that is being tested, where the fixture `each_backend` is used.
     """
-    model = model_class(config, seed=seed, dtype=dtype, backend=TESTED["backend"], **settings)
+    model = model_class(config, seed=seed, dtype=dtype, **TESTED | settings)
     generator = np.random.default_rng(seed + 1)
     for name, array in model.parameters.items():
         if array.ndim == 1:
@@ -178,7 +178,8 @@ def unshared(model):
             for i in range(inner)
         },
     }
-    copy = type(model)(AlbertConfig(**(config.to_dict() | settings)), dtype=model.dtype)
+    unshared_config = AlbertConfig(**(config.to_dict() | settings))
+    copy = type(model)(unshared_config, dtype=model.dtype, backend=model.backend)
 
     def shared_name(name):
         prefix, found, rest = name.partition("albert_layer_groups.")

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
 import albert_np
+from albert_np import AlbertConfig, AlbertModel, AlbertTokenizer
 from albert_np.checkpoint import (
     BIAS,
     DECODER_BIAS,
@@ -97,6 +98,13 @@ def test_no_such_directory(tmp_path, monkeypatch, name):
     message = f'^{re.escape(repr(name))} is not a directory .looked for .*"tiny"'
     with pytest.raises(FileNotFoundError, match=message):
         resolve_directory(name)
+
+
+@pytest.mark.parametrize("load", [AlbertModel, AlbertConfig, AlbertTokenizer])
+def test_what_is_no_path_at_all(load):
+    for value in (None, 5, ["tiny"]):
+        with pytest.raises(TypeError, match=f"path_or_name is of type {type(value).__name__};"):
+            load.from_pretrained(value)
 
 
 def test_a_path_is_no_name_of_the_hub(tmp_path, monkeypatch):

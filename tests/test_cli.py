@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from inspect import signature
 
 import pytest
 from cli_support import assert_one_error
@@ -14,10 +15,22 @@ from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, Alb
 from albert_np.checkpoint import TINY_DIRECTORY
 from albert_np.cli.output import new_table, print_tables
 from albert_np.pipelines import fill_mask
+from albert_np.training.text import pretrain_text
+from albert_np.training.tiny import pretrain_tiny
 
 ONE = "The capital of [MASK] is Paris."
 TWO = "A [MASK] is red, and so is a [MASK]."
-COMMANDS = ("fill-mask", "embed", "classify", "tag", "answer", "info", "trace", "pretrain")
+COMMANDS = (
+    "fill-mask",
+    "embed",
+    "classify",
+    "tag",
+    "answer",
+    "info",
+    "trace",
+    "pretrain",
+    "warm-up",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +49,15 @@ def terminal_input(monkeypatch):
 MAIN = "import sys; from albert_np.cli import main; sys.exit(main())"
 
 
-def start(*arguments, code=MAIN, stdout=subprocess.PIPE):
+def start(*arguments, code=MAIN, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
     """Start the command in a process of its own, its output buffered as it is by default."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": ""},
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "", "TERM": "xterm"},
     )
 
 
@@ -179,6 +192,17 @@ def test_info_counts_what_a_checkpoint_holds(run, directory):
     assert len(groups) == 6
 
 
+def test_info_leaves_pruned_heads_out_of_unshared_layers_too(run, tmp_path):
+    model = AlbertForPreTraining.from_pretrained("tiny")
+    model.prune_heads({0: [1, 2]})
+    model.save_pretrained(tmp_path)
+    _, out, _ = run("info", "--model", str(tmp_path), "--json")
+    info = json.loads(out)
+    layer = sum(module["parameters"] for module in info["modules"] if "group" in module["module"])
+    assert model.config.num_hidden_layers == 2
+    assert info["unshared_total"]["parameters"] == info["total"]["parameters"] + layer
+
+
 def test_info_of_a_model_without_an_order_head(run, directory, tmp_path):
     config = AlbertConfig.from_pretrained(directory)
     AlbertForMaskedLM(config).save_pretrained(tmp_path)
@@ -275,7 +299,7 @@ WRONG = [
     (
         (),
         "no command is given; the commands are fill-mask, embed, classify, tag, answer, info, "
-        "trace, pretrain",
+        "trace, pretrain, warm-up",
     ),
     (("fil-mask", "x"), "there is no command 'fil-mask'; did you mean fill-mask?"),
     (("xyz",), "there is no command 'xyz'; the commands are"),
@@ -381,6 +405,27 @@ def test_interrupted(run, monkeypatch):
     assert run("fill-mask", ONE) == (130, "", "\nalbert-np: interrupted\n")
 
 
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo-terminals")
+def test_progress_is_shown_on_a_terminal_alone(directory):
+    terminal, end = os.openpty()
+    process = start("fill-mask", ONE, "--model", directory, stderr=end)
+    out, _ = process.communicate()
+    os.close(end)
+    shown = os.read(terminal, 2**16).decode()
+    os.close(terminal)
+    assert process.returncode == 0
+    assert "filling in" in shown and "100%" in shown
+    assert "filling in" not in out
+
+
+def test_pretrain_says_its_defaults(run):
+    _, out, _ = run("pretrain", "--help")
+    text, tiny = (signature(recipe).parameters for recipe in (pretrain_text, pretrain_tiny))
+    for name in ("steps", "batch_size", "learning_rate"):
+        said = f"(default: {text[name].default}; {tiny[name].default} with --tiny)"
+        assert said in " ".join(out.split())
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -403,7 +448,7 @@ def test_a_full_disk_is_an_error(arguments):
     with open("/dev/full", "w") as full:
         process = start("info", "--config", "albert-base-v2", *arguments, stdout=full)
         _, err = process.communicate()
-    assert_one_error((process.returncode, "", err), "No space left on device")
+    assert_one_error((process.returncode, "", err), "standard output: No space left on device")
 
 
 def test_closed_standard_output_is_an_error(run, monkeypatch, capsys):

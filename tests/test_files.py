@@ -37,6 +37,14 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path, error):
     assert os.listdir(tmp_path) == ["file"]
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+def test_the_error_of_a_full_disk_names_the_file(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(OSError) as caught, replacing(path), open("/dev/full", "w") as full:
+        full.write("new")
+    assert caught.value.filename == str(path)
+
+
 def test_an_error_before_anything_is_written(tmp_path):
     with pytest.raises(ZeroDivisionError), replacing(tmp_path / "file"):
         raise ZeroDivisionError

@@ -261,11 +261,27 @@ def test_a_batch_may_be_refilled_before_the_pullback():
         np.testing.assert_array_equal(gradient, before[name])
 
 
+def test_a_sequence_whose_positions_are_given_may_have_more_tokens_than_there_are_positions():
+    model = random_model(AlbertModel, small_config())
+    ids = np.arange(2 * model.config.max_position_embeddings)[None]
+    forth, back = (
+        model(x, position_ids=np.zeros_like(x)).last_hidden_state for x in (ids, ids[:, ::-1])
+    )
+    # Rounding, of sums in another order through a few layers of layer norms.
+    np.testing.assert_allclose(forth, back[:, ::-1], rtol=0, atol=1e-11 * np.abs(back).max())
+
+
 def test_schedule_shares_layers_among_groups_in_order():
     config = small_config(num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2)
     first, second = ((0, 0), (0, 1)), ((1, 0), (1, 1))
     assert layer_schedule(config) == (first, first, second, second)
     assert layer_schedule(small_config()) == (((0, 0),),) * 3
+
+
+def test_layers_that_groups_do_not_divide_fall_as_hugging_face_rounds():
+    """9 / (18 / 14) is 7 but for rounding, which makes it 6.999…"""
+    schedule = layer_schedule(small_config(num_hidden_layers=18, num_hidden_groups=14))
+    assert schedule[8:11] == (((6, 0),), ((6, 0),), ((7, 0),))
 
 
 def test_initial_parameters_are_hugging_faces():

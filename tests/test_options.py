@@ -1,9 +1,11 @@
 """Every option of a call and of a configuration, on every class, alone and together."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.special
 from functions_support import whole
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,6 +125,8 @@ def test_a_trace_has_the_outputs_of_the_model_and_each_operation_runs_again(
     model_class, config, seed, drop
 ):
     model, call, generator = drawn(model_class, config, seed, drop)
+    model.backend = NUMPY  # which traces run on, whatever the model does
+    call["packed"] = False  # as they do
     outputs, pullback = model.vjp(**call)
     output_gradients = random_like(outputs, generator)
     if model_class.label_names:
@@ -196,7 +200,7 @@ def test_what_a_kernel_need_not_know_runs_through_the_plain_pairs(options, call)
     _, pullback = model.vjp(**call)
     ones = {"last_hidden_state": np.ones_like(expected.last_hidden_state)}
     expected_gradients = pullback(ones)
-    model.backend = replace(NUMPY, attention_forward=refuse, attention_backward=refuse)
+    model.backend = replace(model.backend, attention_forward=refuse, attention_backward=refuse)
     outputs, pullback = model.vjp(**call)
     np.testing.assert_array_equal(outputs.last_hidden_state, expected.last_hidden_state)
     for name, gradient in pullback(ones).parameters.items():
@@ -216,7 +220,7 @@ def test_what_a_kernel_need_not_know_runs_through_the_plain_pairs(options, call)
 )
 def test_what_a_kernel_knows_runs_through_it(options, call):
     model = random_model(AlbertModel, small_config(**options))
-    model.backend = replace(NUMPY, attention_forward=refuse)
+    model.backend = replace(model.backend, attention_forward=refuse)
     with pytest.raises(Refused):
         model(**({"input_ids": [[1, 2, 3, 4]]} | call))
 
@@ -303,8 +307,8 @@ def test_chunks_change_no_number(seed, sizes):
     y, cache = feed_forward_forward(x, parameters, run)
     chunked_y, chunked_cache = chunked_feed_forward_forward(x, parameters, run)
     np.testing.assert_array_equal(chunked_y, y)
-    dx = feed_forward_backward(dy, cache, slots, run)
-    chunked_dx = chunked_feed_forward_backward(dy, chunked_cache, chunked_slots, run)
+    dx = feed_forward_backward(dy, x, cache, slots, run)
+    chunked_dx = chunked_feed_forward_backward(dy, x, chunked_cache, chunked_slots, run)
     np.testing.assert_array_equal(chunked_dx, dx)
     assert_all_equal(chunked_slots, slots)
 
@@ -316,6 +320,37 @@ def test_chunks_run_one_after_the_other():
     chunks = [name.split(".")[4] for name in layer if ".chunks." in name and name.endswith(".ffn")]
     assert chunks == ["0", "1", "2"]
     assert "encoder.layers.0.ffn" not in names
+
+
+# memory
+
+ROWS, COLUMNS, WIDE = 4, 64, 1024
+
+
+def peak(**options):
+    """The most bytes that a forward pass holds at a time, of a model with a wide inner layer."""
+    sizes = {"hidden_size": 32, "intermediate_size": WIDE, "num_attention_heads": 2}
+    config = small_config(max_position_embeddings=COLUMNS, **(sizes | options))
+    model = AlbertModel(config)
+    ids = np.ones((ROWS, COLUMNS), int)
+    model(ids)  # what is made once, such as tables, is not counted
+    tracemalloc.start()
+    try:
+        model(ids)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_forward_pass_holds_one_repetition_at_a_time():
+    hidden_state = ROWS * COLUMNS * 32 * np.float32().nbytes
+    assert peak(num_hidden_layers=4) < peak(num_hidden_layers=1) + hidden_state
+
+
+def test_a_forward_pass_holds_one_chunk_at_a_time():
+    """Where all is one chunk, two arrays of the inner width are there, or more: of each, half."""
+    inner = ROWS * COLUMNS * WIDE * np.float32().nbytes
+    assert peak(chunk_size_feed_forward=COLUMNS // 2) < peak() - inner
 
 
 # position_embedding_type
@@ -338,6 +373,24 @@ def test_relative_positions_take_the_place_of_absolute_ones(kind):
     assert (model(**call).last_hidden_state != outputs.last_hidden_state).any()
 
 
+@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
+def test_keys_meet_the_distances_where_the_kind_says_so(kind):
+    """Then alone: the score of query and key is the sum of its terms, no more of them."""
+    model = random_model(AlbertModel, small_config(position_embedding_type=kind))
+    trace = model.trace(input_ids=[[1, 2, 3, 4]])
+    prefix = "encoder.layers.0.attention.self"
+    heads, distances = (
+        trace[f"{prefix}.{name}"].outputs for name in ("split_heads", "distance_embedding")
+    )
+    scores = heads["query"] @ heads["key"].swapaxes(-1, -2) / np.sqrt(heads["key"].shape[-1])
+    scores = scores + np.einsum("baid,ijd->baij", heads["query"], distances["y"])
+    if kind == "relative_key_query":
+        scores = scores + np.einsum("bajd,ijd->baij", heads["key"], distances["y"])
+    np.testing.assert_allclose(
+        trace[f"{prefix}.softmax"].outputs["y"], scipy.special.softmax(scores, axis=-1), rtol=1e-12
+    )
+
+
 # hidden_act
 
 
@@ -346,7 +399,8 @@ def test_relative_positions_take_the_place_of_absolute_ones(kind):
 def test_a_pair_of_functions_is_as_good_as_a_name(model_class, config, seed):
     named, call, generator = drawn(model_class, config, seed)
     options = {"hidden_act": (gelu_forward, gelu_backward)}
-    given_model = model_class(named.config.changed(**options), dtype="float64")
+    config = named.config.changed(**options)
+    given_model = model_class(config, dtype="float64", backend=named.backend)
     for name, array in given_model.parameters.items():
         array[...] = named.parameters[name]
     (outputs, pullback), (expected, expected_pullback) = given_model.vjp(**call), named.vjp(**call)

@@ -8,6 +8,7 @@ from pipelines_support import MAX_LENGTH, WORDS, save_small_model
 
 from albert_np import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel, AlbertTokenizer
 from albert_np.pipelines import BATCH_SIZE, fill_mask, predict_masks
+from albert_np.pipelines.batches import INPUTS, padded_batch
 
 ONE = "The capital of [MASK] is Paris."
 TWO = "A [MASK] is red, and so is a [MASK]."
@@ -102,6 +103,19 @@ def test_other_masks_stay_in_the_sequence(model, tokenizer):
 def test_padding_is_left_out_of_sequences(model, tokenizer):
     short, long = fill_mask(model, tokenizer, ["[MASK] [MASK]", f"{TWO} {TWO}"])
     assert "<pad>" not in "".join(word["sequence"] for words in short for word in words)
+    spelt = fill_mask(model, tokenizer, "[MASK] <pad> [MASK]")
+    assert not any(
+        word["sequence"].count("<pad>") > (word["token_str"] == "<pad>")
+        for words in spelt
+        for word in words
+    )
+
+
+def test_padding_is_what_the_tokenizer_says():
+    rows = [dict.fromkeys(INPUTS, [1, 1]), dict.fromkeys(INPUTS, [1])]
+    batch = padded_batch(rows, pad_token_id=9)
+    assert batch["input_ids"].tolist() == [[1, 1], [1, 9]]
+    assert batch["token_type_ids"].tolist() == batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
 
 
 def test_both_classes_give_the_same(directory, model, tokenizer):

@@ -124,6 +124,27 @@ def test_answers_come_by_their_scores(model, tokenizer):
     assert len(set(texts)) == len(texts) <= 50
 
 
+def test_an_answer_that_is_found_twice_has_the_scores_of_both(model, tokenizer):
+    context = "is Paris is paris"
+    encoding = tokenizer([QUESTION], [context], return_tensors="np")
+    outputs = model(**encoding)
+    in_context = np.array([sequence == 1 for sequence in encoding.sequence_ids(0)])
+    spans, _ = best_spans(outputs.start_logits[0], outputs.end_logits[0], in_context, 3, 100)
+    _, first, _, last = np.flatnonzero(in_context)
+    scores = [score for *span, score in spans if span in ([first, first], [last, last])]
+    answers = answer(model, tokenizer, QUESTION, context, top_k=10)
+    (found,) = (one for one in answers if one["answer"].strip().lower() == "paris")
+    assert found["score"] == pytest.approx(sum(scores), rel=1e-12)
+
+
+def test_a_stride_must_leave_a_part_of_the_context_something_new(model, tokenizer):
+    room = 60 - 3 - len(tokenizer.tokenize(QUESTION))
+    settings = {"max_seq_len": 60}
+    assert answer(model, tokenizer, QUESTION, LONG, doc_stride=room - 1, **settings)
+    with pytest.raises(ValueError, match=f"leaves room for {room} tokens"):
+        answer(model, tokenizer, QUESTION, LONG, doc_stride=room, **settings)
+
+
 def test_fewer_answers_than_asked_for(model, tokenizer):
     assert answer(model, tokenizer, QUESTION, "Paris", top_k=5)["answer"] == "Paris"
 

@@ -20,6 +20,8 @@ from albert_np.pipelines import BATCH_SIZE, predict_tags, tag  # noqa: E402
 from albert_np.pipelines.tagging import (  # noqa: E402
     STRATEGIES,
     Token,
+    _read,
+    _tokens,
     aggregate,
     bare,
     in_groups,
@@ -107,6 +109,16 @@ def test_a_word_begins_where_a_token_does_not_continue(tokens):
     assert [token for word in words for token in word] == tokens
     assert all(not word[0].continues for word in words[1:])
     assert all(token.continues for word in words for token in word[1:])
+
+
+def test_which_tokens_go_on_with_a_word(tokenizer):
+    """Those that no space parts from the one before; an unknown one begins a word of its own."""
+    reading = _read(tokenizer, "a red☃dog", False, {})
+    scores = np.zeros((len(reading.spans[0]), len(TAGS)))
+    found = _tokens(reading.text, reading.rows[0]["input_ids"], reading.spans[0], scores, tokenizer)
+    assert [(token.piece, token.continues) for token in found] == [
+        ("▁a", False), ("▁red", False), ("☃", False), ("d", True), ("o", True), ("g", True),
+    ]  # fmt: skip
 
 
 @given(tokens=tokens())

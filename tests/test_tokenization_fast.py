@@ -53,6 +53,14 @@ def test_plain_words_are_cut_as_by_the_slow_class(tokenizer, slow, first, second
     )
 
 
+def test_special_tokens_may_be_split(vocabulary, tokenizer):
+    split = AlbertTokenizerFast(vocabulary, split_special_tokens=True)
+    mask = tokenizer.mask_token_id
+    assert mask in tokenizer("the [MASK]").input_ids
+    assert mask not in split("the [MASK]").input_ids
+    assert split("the").input_ids[0] == 2
+
+
 def test_where_the_two_classes_differ(vocabulary, tokenizer, slow):
     # a symbol of the vocabulary's own is cut out before its space is seen
     assert slow.tokenize("9, a") == ["▁", "9", ",", "▁a"]
@@ -164,13 +172,13 @@ def test_a_call_leaves_nothing_behind(tokenizer):
 
 
 def test_threads_may_share_a_tokenizer(tokenizer):
+    """Each call of many texts, so that others have the time to come between."""
     wrong = []
 
     def call(length):
-        for _ in range(50):
-            ids = tokenizer("the sky", padding="max_length", max_length=length).input_ids
-            if len(ids) != length:
-                wrong.append((length, len(ids)))
+        for _ in range(20):
+            rows = tokenizer(["the sky"] * 500, padding="max_length", max_length=length).input_ids
+            wrong.extend((length, len(row)) for row in rows if len(row) != length)
 
     threads = [threading.Thread(target=call, args=(length,)) for length in (12, 20)]
     for thread in threads:

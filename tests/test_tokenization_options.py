@@ -291,6 +291,12 @@ def test_added_tokens_get_the_next_ids(fresh):
     assert fresh.tokenize("Fox") == ["▁fox"]
 
 
+def test_an_added_special_token_without_a_name_is_one_of_the_special_tokens(fresh):
+    fresh.add_tokens(["<q>"], special_tokens=True)
+    assert fresh.additional_special_tokens == ["<q>"]
+    assert fresh.decode(fresh.encode("the<q>sky"), skip_special_tokens=True) == "the sky"
+
+
 def test_an_added_token_is_lowered_like_the_text(fresh, vocabulary):
     fresh.add_tokens(["New"])
     assert "new" in fresh.get_vocab() and "New" not in fresh.get_vocab()
@@ -398,6 +404,14 @@ def test_decoding_added_tokens(fresh):
     ids = fresh.encode("the<e1><e2>sky")
     assert fresh.decode(ids) == "[CLS]the <e1> <e2> sky[SEP]"
     assert fresh.decode(ids, skip_special_tokens=True) == "the <e1> <e2> sky"
+
+
+def test_decoding_a_lone_space_after_an_added_token(tmp_path):
+    tokenizer = AlbertTokenizer(piece_model(tmp_path / "piece"))
+    tokenizer.add_tokens("<e1>")
+    space, added = tokenizer.convert_tokens_to_ids(["▁", "<e1>"])
+    assert tokenizer.decode([added, space]) == "<e1> "
+    assert tokenizer.decode([added, space, added]) == "<e1> <e1>"
 
 
 def test_special_tokens_may_be_split(vocabulary):

@@ -14,7 +14,7 @@ from models_support import (
     suited_to,
 )
 
-from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertModel
+from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
 from albert_np.functions.softmax import softmax_forward
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -142,6 +142,15 @@ def test_an_operation_takes_other_inputs():
         softmax.run(scores=0)
     with pytest.raises(KeyError, match="no operation is named 'softmax'"):
         trace["softmax"]
+
+
+def test_every_dropout_of_a_call_draws_a_mask_of_its_own():
+    rates = {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5}
+    model = random_model(AlbertForPreTraining, small_config(**rates))
+    trace = model.trace(input_ids=[[1, 2]], seed=1)
+    sites = [op.inputs["dropout"].site for op in trace if "dropout" in op.inputs]
+    assert len(sites) == 2 + 2 * model.config.num_hidden_layers
+    assert len(set(sites)) == len(sites)
 
 
 def test_dropout_stands_in_the_trace_where_it_is_applied():

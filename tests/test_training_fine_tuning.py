@@ -52,13 +52,29 @@ def directory(tmp_path_factory):
     return save_classifier(tmp_path_factory.mktemp("classifier"))
 
 
-def test_a_head_learns(directory):
+@pytest.fixture(scope="module")
+def rows(directory):
     tokenizer = AlbertTokenizer.from_pretrained(directory)
-    rows = tokenizer(SENTENCES, padding=True, return_tensors="np") | {"labels": [0, 1, 2, 1]}
-    rows["labels"] = np.array(rows["labels"])
+    texts = tokenizer(SENTENCES, padding=True, return_tensors="np")
+    return texts | {"labels": np.array([0, 1, 2, 1])}
+
+
+def test_a_head_learns(directory, rows):
     first, second = (AlbertForSequenceClassification.from_pretrained(directory) for _ in range(2))
     losses = fine_tune(first, rows, steps=60, batch_size=2, learning_rate=1e-2)
     assert len(losses) == 60
     assert np.mean(losses[-6:]) < np.mean(losses[:6]) / 2
     assert fine_tune(second, rows, steps=60, batch_size=2, learning_rate=1e-2) == losses
     assert fine_tune(second, rows, steps=2, batch_size=2, seed=1) != losses[:2]
+
+
+def test_weights_decay_and_biases_do_not(directory, rows):
+    """Where no gradient comes, as behind a relu that nothing reaches, decay alone changes them."""
+    model = AlbertForSequenceClassification.from_pretrained(directory, hidden_act="relu")
+    layer = "albert.encoder.albert_layer_groups.0.albert_layers.0"
+    weight, bias = (model.parameters[f"{layer}.ffn.{kind}"] for kind in ("weight", "bias"))
+    before = weight.copy()
+    bias[...] = -1000
+    fine_tune(model, rows, steps=3, batch_size=2)
+    assert (bias == -1000).all()
+    assert (np.abs(weight) < np.abs(before)).all()

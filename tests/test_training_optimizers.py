@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from albert_np.outputs import Gradients
+from albert_np.training.loop import MAX_NORM, train
 from albert_np.training.optimizers import (
     AdamW,
     biases_and_layer_norms,
@@ -83,6 +85,24 @@ def test_clipping_leaves_small_gradients_alone():
     gradients = {"a": np.array([0.3])}
     assert clip_gradients(gradients, 1.0) == pytest.approx(0.3, rel=1e-15)
     assert gradients["a"][0] == 0.3
+
+
+def test_training_clips_before_each_step():
+    class Model:
+        def loss_and_gradients(self, size):
+            return 1.0, Gradients({"a": np.array([size, 0.0])}, None)
+
+    class Recorder:
+        def __init__(self):
+            self.seen = []
+
+        def step(self, gradients, lr):
+            self.seen.append((gradients["a"].tolist(), lr))
+
+    optimizer = Recorder()
+    turns = iter([(Model(), {"size": 5.0}), (Model(), {"size": 0.5})])
+    assert train(optimizer, turns, [0.1, 0.2]) == [1.0, 1.0]
+    assert optimizer.seen == [([MAX_NORM, 0.0], 0.1), ([0.5, 0.0], 0.2)]
 
 
 def test_the_schedule_rises_to_the_rate_and_falls_to_its_last_step():

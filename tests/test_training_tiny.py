@@ -144,6 +144,10 @@ def test_a_few_steps_lower_the_loss_and_leave_every_file(tmp_path):
     assert log["settings"]["seed"] == 3
     assert all(0 <= accuracy <= 1 for accuracy in accuracies.values())
 
+    # What ships besides the weights is what the recipe writes.
+    for name in ("config.json", "spiece.model", "tokenizer_config.json", "special_tokens_map.json"):
+        assert (tmp_path / name).read_bytes() == (TINY_DIRECTORY / name).read_bytes()
+
     loaded = AlbertForPreTraining.from_pretrained(tmp_path)
     for name, array in model.parameters.items():
         np.testing.assert_array_equal(loaded.parameters[name], array)

@@ -62,8 +62,9 @@ def _show_warning(message, *_where, **_more):
 
 def _one_line(error):
     text = str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror is not None:
+        # What is written to a file names it (`files.replacing`); what is printed names none.
+        text = f"{error.filename or 'standard output'}: {error.strerror}"
     return " ".join(text.split())
 
 

@@ -52,18 +52,19 @@ def add(commands):
 
 def run(options):
     from albert_np import AlbertConfig, AlbertForPreTraining
+    from albert_np.encoder import layer_places, layer_schedule
 
     if options.config is not None:
         config, model_class = AlbertConfig.published(options.config), AlbertForPreTraining
     else:
         config = AlbertConfig.from_pretrained(options.model)
         model_class = saved_class(config)
-    unshared = AlbertConfig.from_dict(
-        config.to_dict() | {"num_hidden_groups": config.num_hidden_layers}
-    )
     modules = _parameters_by_module(model_class, config)
     total = sum(modules.values())
-    unshared_total = sum(_parameters_by_module(model_class, unshared).values())
+    runs = [place for layer in layer_schedule(config) for place in layer]
+    unshared_total = (
+        total - _layer_parameters(config, layer_places(config)) + _layer_parameters(config, runs)
+    )
     if options.json:
         print_json(
             {
@@ -103,6 +104,15 @@ def _parameters_by_module(model_class, config):
         module = _module_of(name)
         counts[module] = counts.get(module, 0) + math.prod(shape)
     return counts
+
+
+def _layer_parameters(config, places):
+    """How many parameters the layers at some (group, inner layer) have, one for each mention."""
+    from albert_np.encoder import layer_shapes
+
+    return sum(
+        math.prod(shape) for place in places for shape in layer_shapes(config, place).values()
+    )
 
 
 def _module_of(name):

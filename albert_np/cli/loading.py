@@ -63,6 +63,4 @@ def _load_base(options):
     with warnings.catch_warnings():
         # That the head's weights are left out is what was asked for.
         warnings.filterwarnings("ignore", message=".*the model has no use for")
-        return AlbertModel.from_pretrained(
-            options.model, add_pooling_layer=False, **_how(options)
-        )
+        return AlbertModel.from_pretrained(options.model, add_pooling_layer=False, **_how(options))

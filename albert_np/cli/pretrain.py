@@ -28,12 +28,27 @@ def add(commands):
     parser.add_argument(
         "--output", type=filled, required=True, metavar="DIR", help="where the model is saved"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="batches to learn from")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="sequences of a batch")
     parser.add_argument(
-        "--learning-rate", type=float, metavar="X", help="the highest one: it rises, then falls"
+        "--steps",
+        type=int,
+        metavar="N",
+        help="batches to learn from (default: 1000; 21000 with --tiny)",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="draws the weights and the batches")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="sequences of a batch (default: 32; 16 with --tiny)",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="X",
+        help="the highest one: it rises, then falls (default: 0.001; 0.0015 with --tiny)",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="draws the weights and the batches (default: 0)"
+    )
     parser.add_argument(
         "--vocabulary",
         type=filled,

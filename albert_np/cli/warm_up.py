@@ -14,8 +14,8 @@ def add(commands):
     parser = commands.add_parser(
         "warm-up",
         help="compile the kernels for the CPU ahead of their first use",
-        description="Compile the kernels of the back end numba, and keep them on disk, so that the\n"
-        "first call of a model need not. What is there already is not compiled again.",
+        description="Compile the kernels of the back end numba, and keep them on disk, so that no\n"
+        "call of a model has to. What is there already is not compiled again.",
         epilog=EXAMPLES,
     )
     add_json(parser)

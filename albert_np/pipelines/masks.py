@@ -52,6 +52,23 @@ def fill_mask(model, tokenizer, texts, top_k=5):
     Notes
     -----
     The results are shaped as those of Hugging Face's `FillMaskPipeline`.
+
+    Examples
+    --------
+    >>> from albert_np import AlbertForMaskedLM, AlbertTokenizer
+    >>> from albert_np.pipelines import fill_mask
+    >>> tokenizer = AlbertTokenizer.from_pretrained("tiny")
+    >>> model = AlbertForMaskedLM.from_pretrained("tiny")
+    >>> prompt = "Plants create [MASK] through a process known as photosynthesis."
+    >>> words = fill_mask(model, tokenizer, prompt, top_k=5)
+    >>> len(words)
+    5
+
+    The small model that ships knows nothing of plants, but something of capitals:
+
+    >>> (word,) = fill_mask(model, tokenizer, "The capital of [MASK] is Paris.", top_k=1)
+    >>> word["sequence"]
+    'the capital of france is paris.'
     """
     several = not isinstance(texts, str)
     results = [

@@ -375,9 +375,7 @@ def without_overlaps(found):
     kept = []
     for entity in sorted(found, key=lambda entity: entity["start"]):
         if kept and entity["start"] < kept[-1]["end"]:
-            kept[-1] = max(
-                kept[-1], entity, key=lambda one: (one["end"] - one["start"], one["score"])
-            )
+            kept[-1] = max(kept[-1], entity, key=_length_and_score)
         else:
             kept.append(entity)
     return kept

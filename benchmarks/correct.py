@@ -1,0 +1,79 @@
+"""Correctness, before a clock starts."""
+
+import numpy as np
+
+# Two right float32 results of the same formulas differ from the float64 one by the same kind of
+# noise, drawn twice. Sums in another order or an exp of another library make one noisier than the
+# other by a small factor. A lower precision (bfloat16, TF32) or a wrong term is hundreds of times
+# noisier.
+NOISE_MULTIPLE = 4
+
+
+def largest_error(outputs, reference, dtype):
+    """How far outputs are from the reference, in the array where they are farthest.
+
+    Parameters
+    ----------
+    outputs, reference : dict of str to array
+    dtype : str
+        That outputs must have.
+
+    Returns
+    -------
+    error : float
+        The largest ‖output − reference‖ / ‖reference‖; one wrong element of n would make it about
+        1/√n. Infinite where an array is missing, of another shape or dtype, or not finite.
+    """
+
+    def error(name):
+        output = outputs.get(name)
+        if output is None or output.shape != reference[name].shape or output.dtype != dtype:
+            return np.inf
+        # A key's bias moves all scores of a query alike, which softmax does not see. Its gradient
+        # is zero but for rounding, which is judged by the scale of the query's.
+        scale = np.linalg.norm(reference[name.replace("key.bias", "query.bias")])
+        difference = np.linalg.norm((output - reference[name]).ravel())
+        if difference == 0:
+            return 0.0  # an array of zeros has no scale
+        return float(difference / scale) if np.isfinite(difference) else np.inf
+
+    return max(error(name) for name in reference)
+
+
+def rounding_limit(length, dtype):
+    """The relative error that rounding may cause in sums, one after the other, of this length.
+
+        u √length,   u the unit roundoff
+
+    Each addition rounds by at most u of what is summed, now up, now down: k of them add up like a
+    random walk, to u √k (Higham, Mary 2019), and so do the sums that follow each other.
+    """
+    return float(np.finfo(dtype).eps / 2 * np.sqrt(length))
+
+
+def limits(names, floor, limit, dtype):
+    """How far each contender may be from the float64 reference.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The contenders.
+    floor : float
+        The error of the NumPy reference in the contenders' dtype: the noise floor.
+    limit : float
+        `rounding_limit`.
+    dtype : str
+
+    Returns
+    -------
+    dict of str to float
+        In float32 the NumPy reference, "numpy", must keep within `limit`, and the others within
+        NOISE_MULTIPLE of the noise floor, which is never below the unit roundoff: a single number
+        may be near by chance. In float64 the reference rounds as they do: each of the two may be
+        off by `limit`.
+    """
+    if dtype == "float64":
+        return dict.fromkeys(names, 2 * limit)
+    unit_roundoff = float(np.finfo(dtype).eps / 2)
+    others = NOISE_MULTIPLE * min(max(floor, unit_roundoff), limit)
+    return {name: limit if name == "numpy" else others for name in names}

@@ -1,0 +1,68 @@
+"""How the kernels are compiled, and on how many threads they run: the one place with both."""
+
+import logging
+import os
+from contextlib import contextmanager
+from functools import cache
+
+# A thread that waits for work spins for about a millisecond, which covers the gaps between the
+# kernels of a model, and then sleeps. To wake it costs as much as a small kernel; while it spins,
+# BLAS and other Python threads have to do without its core. Read when the first kernel runs, unless
+# the library is loaded already.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+import numba
+from numba import njit
+from numba.core import event
+
+# nogil: other Python threads go on. error_model: division as the hardware has it, since Python's
+# check for zero keeps a loop from becoming vector instructions. contract: fused multiply-adds.
+# No other freedom of fastmath: reordered sums would undo the rounding in `exponential`, and give
+# other bits on other machines.
+OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+set_num_threads = numba.set_num_threads
+
+
+def kernel(function):
+    """Compile a function that runs on the thread that calls it."""
+    return njit(**OPTIONS)(function)
+
+
+def parallel_kernel(function):
+    """Compile a function whose `prange` loops are shared among the threads."""
+    return njit(parallel=True, **OPTIONS)(function)
+
+
+class Compilations(event.Listener):
+    """Calls a function with the name of each kernel that is compiled, and not found on disk."""
+
+    def __init__(self, hear):
+        self.hear = hear
+
+    def on_start(self, event):
+        function = event.data["dispatcher"].py_func
+        if function.__module__.startswith("albert_np.kernels."):
+            self.hear(function.__name__)
+
+    def on_end(self, event):
+        pass
+
+
+@contextmanager
+def compilations():
+    """The names of the kernels that are compiled within, as they come."""
+    names = []
+    with event.install_listener("numba:compile", Compilations(names.append)):
+        yield names
+
+
+@cache
+def announce():
+    """Say, once, why a call takes so long."""
+    logging.getLogger("albert_np").warning(
+        "compiling kernels; they are kept on disk (`albert-np warm-up` compiles ahead)"
+    )
+
+
+event.register("numba:compile", Compilations(lambda _: announce()))

@@ -1,0 +1,242 @@
+"""Three matrix multiplies: x Wᵀ + b, dy W, and W += dyᵀ x.
+
+All are made of tiles (see `tile`): rows of a matrix A times panels of a matrix B, in which the
+columns of B lie side by side as a vector register holds them.
+
+| product | A, read where it lies | B, packed in panels | a panel's columns are |
+| --- | --- | --- | --- |
+| x Wᵀ | W | xᵀ | tokens |
+| dy W | dy | W | inputs |
+| dyᵀ x | dyᵀ, packed by rows | x | inputs |
+
+In the forward pass xᵀ is packed, since it is far smaller than W in a small batch: W, which does not
+fit in a cache, is read once and written never. (NumPy's BLAS packs W on each call, which takes it a
+quarter of the time at 128 tokens.)
+
+Panels lie in a level 2 cache, and a strip of A in level 1, from which every panel reads it. Each
+part of a product has a thread to itself, that packs what it needs; no thread waits for another.
+The order of each sum is fixed by the sizes alone.
+"""
+
+import numpy as np
+from numba import prange
+
+from albert_np.kernels.numba.compiling import kernel, parallel_kernel
+from albert_np.kernels.numba.tile import (
+    BLOCK,
+    LINE_BYTES,
+    TILE_ROWS,
+    TILE_VECTORS,
+    VECTOR_BYTES,
+    multiply_1,
+    multiply_2,
+    multiply_3,
+    prefetch,
+    transpose_block,
+)
+
+STRIP = 16  # rows of A that are stored together: a memory line of float32
+PANELS_BYTES = 2**20  # half of a level 2 cache; the other half is for what passes through
+MOST_PANELS = 8
+WEIGHT_STEPS = 512  # tokens that are summed in registers before a weight's gradient is touched
+WEIGHT_ROWS = 1024  # of dyᵀ, packed together
+AHEAD = 32  # rows between what is packed and what is asked for
+
+
+@kernel
+def share(size, unit, part, parts):
+    """Where a part begins and ends, when whole units are dealt out evenly."""
+    units = -(-size // unit)
+    return min(size, units * part // parts * unit), min(size, units * (part + 1) // parts * unit)
+
+
+@kernel
+def columns_at_once(steps, itemsize):
+    """Columns of B that are packed together: whole panels."""
+    panel_bytes = TILE_VECTORS * VECTOR_BYTES * max(1, steps)
+    panels = max(1, min(MOST_PANELS, PANELS_BYTES // panel_bytes))
+    return panels * TILE_VECTORS * VECTOR_BYTES // itemsize
+
+
+@kernel
+def aligned(size, like):
+    """An empty array that begins where a memory line does, so that no vector lies in two lines."""
+    room = np.empty(size + LINE_BYTES // like.itemsize, like.dtype)
+    skip = (-room.ctypes.data % LINE_BYTES) // like.itemsize
+    return room[skip : skip + size]
+
+
+@kernel
+def pack_columns(x, row, steps, begin, end, panels):
+    """Pack x[row : row + steps, begin:end], zeros after it. Returns how many vectors wide it is."""
+    lanes = VECTOR_BYTES // x.itemsize
+    vectors = -(-(end - begin) // lanes)
+    for v in range(0, vectors, TILE_VECTORS):
+        width = min(TILE_VECTORS, vectors - v) * lanes
+        column = begin + v * lanes
+        first = v * lanes * steps
+        for r in range(steps):
+            if column + width <= end:
+                # The next line of memory is a row away: further than the machine looks ahead.
+                for j in range(0, width, LINE_BYTES // x.itemsize):
+                    prefetch(x, row + r + AHEAD, column + j)
+                for j in range(width):
+                    panels[first + r * width + j] = x[row + r, column + j]
+            else:
+                for j in range(width):
+                    inside = column + j < end
+                    panels[first + r * width + j] = x[row + r, column + j] if inside else 0
+    return vectors
+
+
+@kernel
+def pack_rows(x, begin, end, panels):
+    """Pack x[begin:end]ᵀ, zeros after it. Returns how many vectors wide it is."""
+    steps = x.shape[1]
+    lanes = VECTOR_BYTES // x.itemsize
+    vectors = -(-(end - begin) // lanes)
+    for v in range(0, vectors, TILE_VECTORS):
+        width = min(TILE_VECTORS, vectors - v) * lanes
+        for t in range(0, width, BLOCK):
+            row = begin + v * lanes + t
+            first = v * lanes * steps + t
+            whole = steps // BLOCK * BLOCK if row + BLOCK <= end else 0
+            for r in range(0, whole, BLOCK):
+                transpose_block(x, row, r, panels, first + r * width, width)
+            for k in range(BLOCK):
+                for r in range(whole, steps):
+                    panels[first + r * width + k] = x[row + k, r] if row + k < end else 0
+    return vectors
+
+
+@kernel
+def multiply_strip(a, row, column, last, start, panels, steps, vectors, sums):
+    """sums = start + a[row : row + STRIP, column : column + steps] @ panels, tile by tile."""
+    lanes = VECTOR_BYTES // a.itemsize
+    for i in range(0, min(STRIP, last + 1 - row), TILE_ROWS):
+        for v in range(0, vectors, TILE_VECTORS):
+            j = v * lanes
+            first = j * steps
+            if vectors - v >= 3:
+                multiply_3(a, row + i, column, last, start, panels, first, steps, sums, i, j)
+            elif vectors - v == 2:
+                multiply_2(a, row + i, column, last, start, panels, first, steps, sums, i, j)
+            else:
+                multiply_1(a, row + i, column, last, start, panels, first, steps, sums, i, j)
+
+
+@kernel
+def store_transposed(sums, rows, y, begin, end, column):
+    """y[begin:end, column : column + rows] = sumsᵀ"""
+    outputs = y.shape[1]
+    flat = y.reshape(-1)
+    whole = (end - begin) // BLOCK * BLOCK if rows == STRIP else 0
+    for t in range(0, whole, BLOCK):
+        for i in range(0, STRIP, BLOCK):
+            transpose_block(sums, i, t, flat, (begin + t) * outputs + column + i, outputs)
+    for t in range(whole, end - begin):
+        for i in range(rows):
+            y[begin + t, column + i] = sums[i, t]
+
+
+@kernel
+def multiply_transposed_part(x, weight, bias, y, t0, t1, n0, n1):
+    """y[t0:t1, n0:n1] = x[t0:t1] @ weight[n0:n1].T + bias[n0:n1]"""
+    steps = x.shape[1]
+    tokens = columns_at_once(steps, x.itemsize)
+    panels = aligned(tokens * steps, x)
+    sums = aligned(STRIP * tokens, x).reshape(STRIP, tokens)
+    for begin in range(t0, t1, tokens):
+        end = min(begin + tokens, t1)
+        vectors = pack_rows(x, begin, end, panels)
+        for n in range(n0, n1, STRIP):
+            # Where the strip will go is in lines that are far apart: they come while it multiplies.
+            for t in range(begin, end):
+                prefetch(y, t, n)
+            multiply_strip(weight, n, 0, n1 - 1, bias, panels, steps, vectors, sums)
+            store_transposed(sums, min(STRIP, n1 - n), y, begin, end, n)
+
+
+@parallel_kernel
+def multiply_transposed(x, weight, bias, y, token_parts, output_parts):
+    """y = x @ weight.T + bias"""
+    for part in prange(token_parts * output_parts):
+        t0, t1 = share(x.shape[0], VECTOR_BYTES // x.itemsize, part // output_parts, token_parts)
+        n0, n1 = share(weight.shape[0], STRIP, part % output_parts, output_parts)
+        multiply_transposed_part(x, weight, bias, y, t0, t1, n0, n1)
+
+
+@kernel
+def multiply_part(dy, weight, dx, k0, k1):
+    """dx[:, k0:k1] = dy @ weight[:, k0:k1]"""
+    tokens, steps = dy.shape
+    inputs = columns_at_once(steps, dy.itemsize)
+    panels = aligned(inputs * steps, dy)
+    sums = aligned(STRIP * inputs, dy).reshape(STRIP, inputs)
+    start = np.zeros(tokens, dy.dtype)
+    for begin in range(k0, k1, inputs):
+        end = min(begin + inputs, k1)
+        vectors = pack_columns(weight, 0, steps, begin, end, panels)
+        for t in range(0, tokens, STRIP):
+            multiply_strip(dy, t, 0, tokens - 1, start, panels, steps, vectors, sums)
+            for i in range(min(STRIP, tokens - t)):
+                for j in range(end - begin):
+                    dx[t + i, begin + j] = sums[i, j]
+
+
+@parallel_kernel
+def multiply(dy, weight, dx, parts):
+    """dx = dy @ weight"""
+    for part in prange(parts):
+        k0, k1 = share(weight.shape[1], VECTOR_BYTES // dy.itemsize, part, parts)
+        multiply_part(dy, weight, dx, k0, k1)
+
+
+@kernel
+def transpose_part(dy, row, steps, begin, end, rows):
+    """rows = dy[row : row + steps, begin:end]ᵀ"""
+    flat = rows.reshape(-1)
+    room = rows.shape[1]
+    whole = steps // (2 * BLOCK) * 2 * BLOCK
+    inside = (end - begin) // BLOCK * BLOCK
+    for r in range(0, whole, 2 * BLOCK):
+        for i in range(0, inside, BLOCK):
+            transpose_block(dy, row + r, begin + i, flat, i * room + r, room)
+            transpose_block(dy, row + r + BLOCK, begin + i, flat, i * room + r + BLOCK, room)
+    for r in range(steps):
+        for i in range(inside if r < whole else 0, end - begin):
+            rows[i, r] = dy[row + r, begin + i]
+
+
+@kernel
+def add_transposed_multiply_part(dy, x, dweight, n0, n1):
+    """dweight[n0:n1] += dy[:, n0:n1].T @ x, WEIGHT_STEPS tokens at a time"""
+    tokens, inputs = x.shape
+    most = min(WEIGHT_STEPS, tokens)
+    at_once = columns_at_once(most, dy.itemsize)
+    panels = aligned(at_once * most, dy)
+    sums = aligned(STRIP * at_once, dy).reshape(STRIP, at_once)
+    most_rows = min(WEIGHT_ROWS, n1 - n0)
+    rows = aligned(most_rows * most, dy).reshape(most_rows, most)
+    start = np.zeros(most_rows, dy.dtype)
+    for t in range(0, tokens, WEIGHT_STEPS):
+        steps = min(WEIGHT_STEPS, tokens - t)
+        for n in range(n0, n1, WEIGHT_ROWS):
+            count = min(WEIGHT_ROWS, n1 - n)
+            transpose_part(dy, t, steps, n, n + count, rows)
+            for begin in range(0, inputs, at_once):
+                width = min(at_once, inputs - begin)
+                vectors = pack_columns(x, t, steps, begin, begin + width, panels)
+                for i in range(0, count, STRIP):
+                    multiply_strip(rows, i, 0, count - 1, start, panels, steps, vectors, sums)
+                    for k in range(min(STRIP, count - i)):
+                        for j in range(width):
+                            dweight[n + i + k, begin + j] += sums[k, j]
+
+
+@parallel_kernel
+def add_transposed_multiply(dy, x, dweight, parts):
+    """dweight += dy.T @ x"""
+    for part in prange(parts):
+        n0, n1 = share(dy.shape[1], STRIP, part, parts)
+        add_transposed_multiply_part(dy, x, dweight, n0, n1)
