@@ -156,20 +156,13 @@ def check_layer_norm(executor, dtype, shape, version=None, dropout=True, packed=
     units = FEW_UNITS + columns
     for dresidual in (gradients[2], into[2]):
         assert_rounded(dresidual, expected[2], dtype, kept["dx"], units, terms["dx"])
+    terms["dx"] = terms["dx"] * scales  # from here on those of x, which db is the sum of
+    kept["dx"] = kept["dx"] * scales
     for dx in (gradients[0], into[0]):
-        at = kept["dx"] * scales, units, terms["dx"] * scales
-        assert_rounded(dx, expected[0], dtype, *at)
-    flat = {
-        key: (value * (scales if key == "dx" else 1)).reshape(-1, columns).sum(axis=0)
-        for key, value in terms.items()
-    }
-    flat_kept = {
-        key: (value * (scales if key == "dx" else 1)).reshape(-1, columns).sum(axis=0)
-        for key, value in kept.items()
-    }
-    keys = ("dx", "dweight", "dshift")
-    for i, (key, place) in enumerate(zip(keys, (1, 3, 4), strict=True)):
-        bound = dtype, flat_kept[key], units + rows, flat[key]
+        assert_rounded(dx, expected[0], dtype, kept["dx"], units, terms["dx"])
+    for i, (name, place) in enumerate((("dx", 1), ("dweight", 3), ("dshift", 4))):
+        reached, total = (v[name].reshape(-1, columns).sum(axis=0) for v in (kept, terms))
+        bound = dtype, reached, units + rows, total
         assert_sums(gradients[place], 0, expected[place], *bound)
         assert_sums(slots[i], before[i], expected[place], *bound)
 

@@ -8,8 +8,8 @@
 // attention. Backward multiplies each block out again, and turns it into dz where it lies.
 //
 // Forward reads each logit once, for about 10 operations; backward reads and writes it once, for about
-// 10. The limit is the memory's bandwidth, and the matrix products around these kernels, 2 T V E
-// operations each, take longer still: nothing beyond whole rows a warp would be seen in the total.
+// 10: the limit is the memory's bandwidth. The matrix products around these kernels, one forward and
+// three backward of 2 T V E operations each, are most of the work, and not done here.
 #include "column_sums.cuh"
 
 constexpr int IGNORE_INDEX = -100;

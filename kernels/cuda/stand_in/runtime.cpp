@@ -65,7 +65,7 @@ void prepare(Context& context, char* stack, size_t size) {
     top[6] = reinterpret_cast<void*>(fiber_main);
     context.stack_pointer = top;
 }
-#else  // ten times slower, on any processor
+#else  // slower, on any processor
 using Context = ucontext_t;
 void swap(Context& from, Context& to) { swapcontext(&from, &to); }
 void prepare(Context& context, char* stack, size_t size) {
