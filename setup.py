@@ -14,8 +14,11 @@ VERSION = re.search(
 # lowered. protobuf: spiece.model is read with it, by us and by transformers.
 HUB = ["huggingface_hub>=0.24"]
 NUMBA = ["numba>=0.60"]
-# NVRTC compiles for GPUs where there is none: the compiler, and what calls it.
-CUDA_COMPILE = ["nvidia-cuda-nvrtc>=13", "cuda-bindings>=13"]
+# NVRTC compiles for GPUs where there is none: the compiler, and what calls it. Not made for macOS.
+CUDA_COMPILE = [
+    f"{package}>=13; platform_system != 'Darwin'"
+    for package in ("nvidia-cuda-nvrtc", "cuda-bindings")
+]
 FAST = ["tokenizers>=0.22,<0.23", "protobuf>=4"]
 
 setup(

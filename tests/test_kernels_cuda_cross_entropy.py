@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from cuda_support import DTYPES, FLOAT16, FLOAT32, check_cross_entropy, sample
+from cuda_support import DTYPES, FLOAT16, FLOAT32, NEEDS_COMPILER, check_cross_entropy, sample
 
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda import launcher
 from albert_np.kernels.cuda.host import HostExecutor
+
+pytestmark = NEEDS_COMPILER
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

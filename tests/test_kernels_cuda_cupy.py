@@ -8,6 +8,7 @@ import pytest
 from cuda_support import FLOAT32, random
 
 from albert_np.functions.dropout import Dropout
+from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.cupy_executor import CupyExecutor
 
@@ -51,6 +52,7 @@ class FakeCupy:
     zeros = empty
 
     def ascontiguousarray(self, x):
+        assert isinstance(x, DeviceArray)  # CuPy's takes no other
         return np.ascontiguousarray(x).view(DeviceArray)
 
     asarray = staticmethod(device_array)
@@ -71,7 +73,8 @@ class FakeKernel:
             struct = type(argument) is np.ndarray and argument.size == 1 and argument.dtype.names
             number = isinstance(argument, np.generic) and argument.dtype.char in "?bhilqBHILQefd"
             assert isinstance(argument, DeviceArray) or number or struct
-        allowed = max(48 * 1024, self.max_dynamic_shared_size_bytes)
+        declared = 512  # at least: what the sums of a block stand in
+        allowed = max(48 * 1024 - declared, self.max_dynamic_shared_size_bytes)
         assert shared_mem <= allowed
         self.owner.launches.append((self.name, grid, block, arguments, shared_mem))
 
@@ -110,6 +113,22 @@ def test_large_shared_memory_is_asked_for(cupy):
     ((name, grid, block, _, shared_bytes),) = cupy.launches
     assert name == "attention_forward_3<Half, 128>" and block == (128,) and grid == (1, 1, 1)
     assert shared_bytes == 5 * 64 * 136 * 2
+
+
+def test_what_a_kernel_declares_counts_as_shared_memory(cupy):
+    """A row of 48 KiB − 64 bytes of scores, beside what the kernel has of its own."""
+    x = device_array(np.zeros((1, 12 * 1024 - 16, 3), np.float32))
+    cuda.functions(CupyExecutor())["attention_forward"](x, 1, version=1)
+    assert cupy.launches[0][-1] == 48 * 1024 - 64
+
+
+def test_where_a_packed_batch_lies_is_uploaded(cupy):
+    packed = packed_batch(np.array([[True, True, False], [True, True, True]]))
+    functions = cuda.functions(CupyExecutor())
+    x = device_array(np.zeros((5, 24), np.float32))
+    functions["attention_forward"](x, 2, dropout=Dropout(0.5, 1, 2), packed=packed)
+    batch, dropout = cupy.launches[0][3][-2:]
+    assert batch["offsets"] != 0 and dropout["packed_columns"] != 0
 
 
 def test_arrays_that_are_elsewhere(cupy):

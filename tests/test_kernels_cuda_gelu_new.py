@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from cuda_support import DTYPES, FLOAT16, FLOAT32, check_gelu_new, random, sample
+from cuda_support import DTYPES, FLOAT16, FLOAT32, NEEDS_COMPILER, check_gelu_new, random, sample
 
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.host import HostExecutor
+
+pytestmark = NEEDS_COMPILER
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

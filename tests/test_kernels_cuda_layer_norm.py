@@ -8,6 +8,7 @@ from cuda_support import (
     FLOAT16,
     FLOAT32,
     FLOAT64,
+    NEEDS_COMPILER,
     check_layer_norm,
     check_layer_norm_alone,
     random,
@@ -17,6 +18,8 @@ from cuda_support import (
 from albert_np.functions.dropout import Dropout, keep_mask
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.host import HostExecutor
+
+pytestmark = NEEDS_COMPILER
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

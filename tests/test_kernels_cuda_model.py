@@ -4,13 +4,15 @@ from itertools import product
 
 import numpy as np
 import pytest
-from cuda_support import FLOAT64, sample
+from cuda_support import FLOAT64, NEEDS_COMPILER, sample
 from models_support import random_batch
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining
 from albert_np.backend import Backend
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.host import HostExecutor
+
+pytestmark = NEEDS_COMPILER
 
 # The longest chain of roundings: 4 repetitions of sums of up to 72 terms, forward and backward.
 TOLERANCE = 1e-11

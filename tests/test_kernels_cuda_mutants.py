@@ -13,6 +13,7 @@ import pytest
 from cuda_support import (
     FLOAT16,
     FLOAT32,
+    NEEDS_COMPILER,
     check_attention,
     check_cross_entropy,
     check_gelu_new,
@@ -23,6 +24,8 @@ from cuda_support import (
 from albert_np.kernels.cuda import launcher
 from albert_np.kernels.cuda.host import HostExecutor, KernelError
 from albert_np.kernels.cuda.launch import SOURCES
+
+pytestmark = NEEDS_COMPILER
 
 BARRIERS = re.compile(r"__syncthreads\(\);|__syncwarp\(\);|copy_async_wait<\w+>\(\);")
 

@@ -4,10 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
-from cuda_support import BFLOAT16, FLOAT16
+from cuda_support import BFLOAT16, FLOAT16, NEEDS_COMPILER
 
 from albert_np.kernels.cuda.host import HostExecutor, KernelError
 from albert_np.kernels.cuda.launch import SOURCES, Launch
+
+pytestmark = NEEDS_COMPILER
 
 N = 96  # threads of a block: three warps
 
@@ -213,6 +215,13 @@ def test_faults_are_found_in_any_order(run_small, kernel, faults, message):
     for seed in range(6):
         with pytest.raises(KernelError, match=message):
             run_small(kernel, seed, **faults)
+
+
+@pytest.mark.parametrize("shape", [{"grid": (1, 65536)}, {"block": (32, 33)}])
+def test_launches_that_no_gpu_takes(shape):
+    launch = Launch("gelu_new.cu", "gelu_new_forward_1<float>", (1,), (32,), (None,) * 5)
+    with pytest.raises(KernelError, match="no GPU has a grid of"):
+        HostExecutor().launch(launch._replace(**shape))
 
 
 def test_blocks_that_write_one_place(run_small):

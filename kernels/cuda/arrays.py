@@ -101,7 +101,7 @@ def dropout_struct(executor, dropout, shape):
     tokens = shape[1] if len(shape) == 3 else 1
     if dropout.packed is not None:
         places = dropout.packed.sequences, dropout.packed.columns
-        sequences, columns = (executor.contiguous(place) for place in places)
+        sequences, columns = map(executor.uploaded, places)
     scale, threshold = dropout_numbers(dropout)
     return Struct(
         DROPOUT,

@@ -9,9 +9,9 @@
 //
 // Of the scores nothing is kept but L, one number a row: backward computes p again from q, k and L.
 //
-// Operations: 4 S² D a head and sequence forward, 10 S² D backward, of which this backward does
-// 14 S² D: it builds the scores once for dq and once more for dk and dv, and so needs no atomic
-// additions, and gives the same bits every time. Bytes: 4 S D numbers forward, 8 backward. At S = 512
+// Operations: 4 S² D a head and sequence forward, and 14 S² D backward. 10 S² D would do there; this
+// backward forms q·k and dc·v twice, for dq and for dk and dv, and so needs no atomic additions and
+// gives the same bits every time. Bytes: 4 S D numbers forward, 8 backward. At S = 512
 // that is S/2 to S operations a byte in half precision: the limit is arithmetic, which the plain
 // version does on one thread a dot product, and the last on the tensor cores.
 //
@@ -509,6 +509,9 @@ attention_backward_key_2(const T* dcontext, const T* query_key_value, const wide
 //
 // Rows of a tile are D + 8 numbers apart: the 8 rows that one ldmatrix reads lie in different banks.
 // Exponentials are powers of 2, which the GPU has an instruction for; scores and L are scaled to suit.
+//
+// Limit: the tensor cores, as far as the exponentials beside them allow, one a score for 4 D operations.
+// With dropout it is Philox instead: each score draws four words, some 100 operations, and uses one.
 
 constexpr int WARPS = 4, ROWS = 16 * WARPS;
 constexpr int COLUMNS = 32;  // of scores a tile in backward: what registers hold beside the sums
@@ -768,8 +771,8 @@ attention_backward_query_3(const T* dcontext, const T* query_key_value, const fl
         float products[COLUMNS / 8][4], dscores[COLUMNS / 8][4];
         matrix_products<D_MAX, COLUMNS>(queries, row, keys + buffer, products);
         matrix_products<D_MAX, COLUMNS>(gradients, row, values + buffer, dscores);
-        rebuild_product<false>(products, dscores, log_sum_exp, delta, batch, dropout,
-                                        sequence, none_real, first_query + row, first);
+        rebuild_product<false>(products, dscores, log_sum_exp, delta, batch, dropout, sequence,
+                               none_real, first_query + row, first);
         matrix_add_weighted<D_MAX, COLUMNS>(dquery, dscores, keys + buffer);
         __syncthreads();  // all have used this tile: the copies after the next may overwrite it
     }
@@ -819,8 +822,8 @@ attention_backward_key_3(const T* dcontext, const T* query_key_value, const floa
         float probabilities[COLUMNS / 8][4], dscores[COLUMNS / 8][4];
         matrix_products<D_MAX, COLUMNS>(keys, row, queries + buffer, probabilities);
         matrix_products<D_MAX, COLUMNS>(values, row, gradients + buffer, dscores);
-        rebuild_product<true>(probabilities, dscores, log_sum_exp, delta, batch, dropout,
-                                       sequence, none_real, first_key + row, first);
+        rebuild_product<true>(probabilities, dscores, log_sum_exp, delta, batch, dropout, sequence,
+                              none_real, first_key + row, first);
         matrix_add_weighted<D_MAX, COLUMNS>(dvalue, probabilities, gradients + buffer);
         matrix_add_weighted<D_MAX, COLUMNS>(dkey, dscores, queries + buffer);
         __syncthreads();  // all have used this tile: the copies after the next may overwrite it

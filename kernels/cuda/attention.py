@@ -93,6 +93,11 @@ def attention_forward(
     offsets, (sequences, longest) = None, shape[:2]
     if packed is not None:
         offsets, (sequences, longest) = checked_offsets(executor, packed, tokens), packed.shape
+    for what, count in (("sequences", sequences), ("heads", num_attention_heads)):
+        if count > launcher.LARGEST_GRID:
+            raise ValueError(
+                f"query_key_value has {count} {what}; the kernels take {launcher.LARGEST_GRID}"
+            )
     mask = None
     if attention_mask is not None:
         mask = checked_mask(executor, attention_mask, shape[:-1])

@@ -32,7 +32,7 @@ __device__ __forceinline__ A gelu_new_slope(A z) {
 // Forward, version 1: one thread an element.
 //
 // Bytes: 2 · rows · columns · size, and the bias, which stays in the cache. Of a 2-byte type a warp
-// moves 64 bytes with one load: it takes eight times the instructions that it need.
+// moves 64 bytes with one load: it takes eight times the instructions that it needs.
 template <class T>
 __global__ void gelu_new_forward_1(const T* x, const T* bias, T* y, int rows, int columns) {
     const unsigned at = blockIdx.x * blockDim.x + threadIdx.x, elements = rows * columns;

@@ -11,6 +11,7 @@ from albert_np.kernels.cuda.launch import TYPES, ceil_div
 WARP = 32
 PACK_BYTES = 16
 MAX_THREADS = 1024
+STATIC_SHARED = 10 * 1024  # bytes a block: what kernels declare themselves, rounded up
 PARTS_A_MULTIPROCESSOR = 8  # of blocks that each sum some of the rows
 
 
@@ -173,7 +174,7 @@ def layer_norm_backward(problem, version=None):
 LARGEST_HEAD_SIZE = 128  # of the tiled kernels
 TILE = 32  # rows of version 2's blocks
 ROWS, COLUMNS = 64, 32  # of version 3's; columns in its backward pass
-STATIC_SHARED = 10 * 1024  # what the kernels declare themselves, rounded up
+LARGEST_GRID = 65535  # blocks in y and in z
 TENSOR_CORES = (8, 0)  # the first GPUs that have version 3's instructions
 
 

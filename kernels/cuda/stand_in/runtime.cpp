@@ -6,6 +6,11 @@
 // Two accesses to one cell, one of them a write, are a race unless a barrier lies between them or
 // one thread makes both. What follows from that is found at every run, whatever the order in which
 // the threads happened to go.
+//
+// Not seen: a race between two launches, or by way of two arrays that overlap; global memory that
+// nothing wrote (the tests fill it with NaN); an access past one array that lands in another; lanes
+// that meet at two different shuffles, or threads at two different barriers; the mask of a shuffle,
+// taken to be that of the whole warp; fences.
 #include <algorithm>
 #include <cstdarg>
 #include <cstdint>
@@ -80,6 +85,7 @@ void prepare(Context& context, char* stack, size_t size) {
 
 constexpr int WARP = 32;
 constexpr int MAX_THREADS = 1024;
+constexpr unsigned MAX_GRID = 65535;  // in y and in z
 constexpr size_t STACK = 128 * 1024;
 constexpr size_t GAP = 256;  // between shared arrays, so that one's end is not another's start
 constexpr size_t SHARED_LIMIT = 227 * 1024;
@@ -507,6 +513,11 @@ EXPORT int stand_in_launch(const unsigned* grid_shape, const unsigned* block_sha
     grid = {grid_shape[0], grid_shape[1], grid_shape[2]};
     block = {block_shape[0], block_shape[1], block_shape[2]};
     threads = static_cast<int>(block.x * block.y * block.z);
+    if (threads > MAX_THREADS || grid.y > MAX_GRID || grid.z > MAX_GRID) {
+        std::snprintf(text, text_size, "no GPU has a grid of (%u, %u, %u) or a block of %d threads",
+                      grid.x, grid.y, grid.z, threads);
+        return true;
+    }
     warps = (threads + WARP - 1) / WARP;
     warp_order.resize(warps);
     std::iota(warp_order.begin(), warp_order.end(), 0);
