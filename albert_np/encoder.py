@@ -1063,6 +1063,7 @@ def encoder_backward(dy, dhidden_states, dattentions, cache, slots, run):
             )
             if repetition.is_first_of_layer:
                 dx = add_gradients(dx, dhidden_states[repetition.layer])
+        del caches, layer_cache  # or they would live on while the next segment's are computed
     dx, *_ = run.call(
         "embedding_hidden_mapping_in",
         run.backend.linear_backward,

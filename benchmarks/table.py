@@ -71,7 +71,7 @@ def roof_cell(name, record):
 
 
 def contender_cells(record, name, contender, peers, has_padding):
-    error = "not finite, or of another shape or dtype"
+    error = "raised, not finite, or of another shape or dtype"
     if contender["error"] is not None:
         error = f"{contender['error']:.1e} ≤ {contender['limit']:.1e}"
     if not contender["correct"]:

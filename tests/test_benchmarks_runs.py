@@ -126,6 +126,7 @@ def run_and_read(line, path):
         "a.png",
         "mine.py",
         "wrong.py",
+        "raises.py",
     }
     return status, results.read(path)
 
@@ -159,22 +160,28 @@ def test_the_kernels_command(tiny, tmp_path, monkeypatch, capsys):
     assert "both to sum" in capsys.readouterr().out
 
 
-def test_a_kernel_of_the_users_own_is_timed_if_it_is_right(tiny, tmp_path):
+def test_a_kernel_of_the_users_own_is_timed_if_it_is_right(tiny, tmp_path, capfd):
     (tmp_path / "mine.py").write_text(
         "from albert_np.functions.layer_norm import layer_norm_backward, layer_norm_forward\n"
     )
     (tmp_path / "wrong.py").write_text(
         "def layer_norm_forward(x, weight, bias, eps):\n    return 1.001 * x, None\n"
     )
-    added = " ".join(f"--add {tmp_path / name}:layer_norm" for name in ("mine.py", "wrong.py"))
+    (tmp_path / "raises.py").write_text(
+        "def layer_norm_forward(x, weight, bias, eps):\n    raise ZeroDivisionError('mine')\n"
+    )
+    files = ("raises.py", "mine.py", "wrong.py")
+    added = " ".join(f"--add {tmp_path / name}:layer_norm" for name in files)
     line = f"kernels --rounds 1 --shapes 1x2 {added}"
     status, written = run_and_read(line, tmp_path / "a.json")
     assert status == 1
     forward, backward = (record["contenders"] for record in written["kernels"])
-    right, wrong = "mine.py:layer_norm", "wrong.py:layer_norm"
+    right, wrong, raises = (f"{name}.py:layer_norm" for name in ("mine", "wrong", "raises"))
     assert "seconds" in forward[right] and "seconds" in backward[right]
     assert not forward[wrong]["correct"] and "seconds" not in forward[wrong]
+    assert not forward[raises]["correct"] and "seconds" not in forward[raises]
     assert "seconds" in forward["numpy"] and wrong not in backward  # which the file lacks
+    assert "ZeroDivisionError: mine" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(not resident.is_counted(), reason="resident memory is not counted here")

@@ -1,5 +1,6 @@
 """Computing again in the pullback what was not kept."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -103,3 +104,34 @@ def test_bad_intervals(every, error, message):
         model.loss_and_gradients(**batch, checkpoint_every=every)
     with pytest.raises(error, match=message):
         model.vjp(**batch, checkpoint_every=every)
+
+
+def peak_bytes(model, batch, every):
+    """The most memory that a loss and its gradients need at a time."""
+    tracemalloc.start()
+    try:
+        model.loss_and_gradients(**batch, checkpoint_every=every)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_one_segment_is_held_at_a_time():
+    """Four repetitions at a time need what three more keep; all eight, what seven more do.
+
+    So to half a repetition, since what is held for a moment is not of the layers alone.
+    """
+    config = AlbertConfig(
+        vocab_size=12,
+        embedding_size=4,
+        hidden_size=32,
+        num_hidden_layers=8,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    model = random_model(AlbertForMaskedLM, config)
+    ids = np.ones((4, 128), int)
+    batch = {"input_ids": ids, "labels": ids}
+    model.loss_and_gradients(**batch)
+    one, four, eight = (peak_bytes(model, batch, every) for every in (1, 4, None))
+    assert four - one < 3.5 / 7 * (eight - one)

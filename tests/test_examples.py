@@ -19,7 +19,8 @@ EXAMPLES = {
 
 def test_every_class_of_the_page_has_one():
     names = {name.rpartition(".")[2] for name in EXAMPLES}
-    classes = {name for name in albert_np.__all__ if "Tokenizer" not in name}
+    public = {name for name in albert_np.__all__ if name.startswith("Albert")}
+    classes = {name for name in public if "Tokenizer" not in name}
     assert names == classes | {"fill_mask"}
 
 

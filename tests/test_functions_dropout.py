@@ -23,7 +23,9 @@ SHAPES = st.one_of(
     st.tuples(*[st.integers(1, 5)] * 2, st.integers(1, 10)),
     st.tuples(st.integers(1, 5), st.integers(1, 10)),
 )
-DROPOUTS = st.builds(Dropout, st.floats(0, 1), st.integers(0, 2**64 - 1), st.integers(0, 60))
+DROPOUTS = st.builds(
+    Dropout, st.floats(0, 1), st.integers(0, 2**64 - 1), st.integers(0, 60), st.none()
+)
 WORD = 0xFFFFFFFF
 
 

@@ -44,6 +44,15 @@ def for_kernel(name, array, like=None):
     return array if fits else np.array(array, order="C")
 
 
+def empty_rows(rows, columns, like):
+    """An empty matrix for a kernel to write.
+
+    Not by the compiled `aligned`: NumPy asks the system for large pages where they serve, and of
+    small ones a large matrix needs thousands, each of which costs as much as to fill it.
+    """
+    return aligned.py_func(rows * columns, like).reshape(rows, columns)
+
+
 def linear_forward(x, weight, bias=None):
     """Linear map with PyTorch's weight layout, as `albert_np.functions.linear.linear_forward`.
 
@@ -65,7 +74,7 @@ def linear_forward(x, weight, bias=None):
     outputs = weight.shape[0]
     rows = for_kernel("x", x).reshape(-1, x.shape[-1])
     start = np.zeros(outputs, x.dtype) if bias is None else for_kernel("bias", bias, x)
-    y = aligned(len(rows) * outputs, rows).reshape(len(rows), outputs)
+    y = empty_rows(len(rows), outputs, rows)
     threads = get_num_threads()
     token_parts = max(1, min(threads, len(rows) // TOKENS_OF_A_PART))
     output_parts = -(-threads // token_parts)
@@ -98,7 +107,7 @@ def linear_backward(dy, cache, into=None):
         into = np.zeros(weight.shape, x.dtype), np.zeros(len(weight), x.dtype)
     dweight, dbias = into[0], into[1] if has_bias else None
     threads = get_num_threads()
-    dx = aligned(x_rows.size, x_rows).reshape(x_rows.shape)
+    dx = empty_rows(*x_rows.shape, x_rows)
     multiply(dy_rows, for_kernel("weight", weight, x), dx, threads)
     add_in_place(add_transposed_multiply, dweight, dy_rows, x_rows)
     if has_bias:

@@ -38,7 +38,7 @@ from albert_np.kernels.numba.tile import (
 STRIP = 16  # rows of A that are stored together: a memory line of float32
 PANELS_BYTES = 2**20  # half of a level 2 cache; the other half is for what passes through
 MOST_PANELS = 8
-WEIGHT_STEPS = 512  # tokens that are summed in registers before a weight's gradient is touched
+WEIGHT_STEPS = 1024  # tokens that are summed in registers before a weight's gradient is touched
 WEIGHT_ROWS = 1024  # of dyᵀ, packed together
 AHEAD = 32  # rows between what is packed and what is asked for
 
@@ -126,6 +126,14 @@ def multiply_strip(a, row, column, last, start, panels, steps, vectors, sums):
 
 
 @kernel
+def prefetch_strip(y, row, rows, begin, end):
+    """Ask for y[row : row + rows, begin:end], which is written once a strip has been multiplied."""
+    for i in range(rows):
+        for j in range(begin, end, LINE_BYTES // y.itemsize):
+            prefetch(y, row + i, j)
+
+
+@kernel
 def store_transposed(sums, rows, y, begin, end, column):
     """y[begin:end, column : column + rows] = sumsᵀ"""
     outputs = y.shape[1]
@@ -178,8 +186,10 @@ def multiply_part(dy, weight, dx, k0, k1):
         end = min(begin + inputs, k1)
         vectors = pack_columns(weight, 0, steps, begin, end, panels)
         for t in range(0, tokens, STRIP):
+            rows = min(STRIP, tokens - t)
+            prefetch_strip(dx, t, rows, begin, end)
             multiply_strip(dy, t, 0, tokens - 1, start, panels, steps, vectors, sums)
-            for i in range(min(STRIP, tokens - t)):
+            for i in range(rows):
                 for j in range(end - begin):
                     dx[t + i, begin + j] = sums[i, j]
 
@@ -209,9 +219,9 @@ def transpose_part(dy, row, steps, begin, end, rows):
 
 
 @kernel
-def add_transposed_multiply_part(dy, x, dweight, n0, n1):
-    """dweight[n0:n1] += dy[:, n0:n1].T @ x, WEIGHT_STEPS tokens at a time"""
-    tokens, inputs = x.shape
+def add_transposed_multiply_part(dy, x, dweight, n0, n1, k0, k1):
+    """dweight[n0:n1, k0:k1] += dy[:, n0:n1].T @ x[:, k0:k1], WEIGHT_STEPS tokens at a time"""
+    tokens = len(x)
     most = min(WEIGHT_STEPS, tokens)
     at_once = columns_at_once(most, dy.itemsize)
     panels = aligned(at_once * most, dy)
@@ -224,12 +234,14 @@ def add_transposed_multiply_part(dy, x, dweight, n0, n1):
         for n in range(n0, n1, WEIGHT_ROWS):
             count = min(WEIGHT_ROWS, n1 - n)
             transpose_part(dy, t, steps, n, n + count, rows)
-            for begin in range(0, inputs, at_once):
-                width = min(at_once, inputs - begin)
+            for begin in range(k0, k1, at_once):
+                width = min(at_once, k1 - begin)
                 vectors = pack_columns(x, t, steps, begin, begin + width, panels)
                 for i in range(0, count, STRIP):
+                    strip_rows = min(STRIP, count - i)
+                    prefetch_strip(dweight, n + i, strip_rows, begin, begin + width)
                     multiply_strip(rows, i, 0, count - 1, start, panels, steps, vectors, sums)
-                    for k in range(min(STRIP, count - i)):
+                    for k in range(strip_rows):
                         for j in range(width):
                             dweight[n + i + k, begin + j] += sums[k, j]
 
@@ -237,6 +249,11 @@ def add_transposed_multiply_part(dy, x, dweight, n0, n1):
 @parallel_kernel
 def add_transposed_multiply(dy, x, dweight, parts):
     """dweight += dy.T @ x"""
+    outputs, inputs = dweight.shape
     for part in prange(parts):
-        n0, n1 = share(dy.shape[1], STRIP, part, parts)
-        add_transposed_multiply_part(dy, x, dweight, n0, n1)
+        n0, n1, k0, k1 = 0, outputs, 0, inputs
+        if outputs < inputs:
+            k0, k1 = share(inputs, VECTOR_BYTES // x.itemsize, part, parts)
+        else:
+            n0, n1 = share(outputs, STRIP, part, parts)
+        add_transposed_multiply_part(dy, x, dweight, n0, n1, k0, k1)
