@@ -12,7 +12,7 @@
 // Forward reads x and the residual and writes x̂ and y: 4 numbers an element (3 where there is no
 // residual) for about 10 operations; backward reads dy and x̂ and writes dt and, where there was
 // dropout, dx: 3 to 4 for about 20. Both are limited by the memory's bandwidth. Dropout's 10 rounds
-// of Philox are 25 operations an element more, which still hide behind the memory.
+// of Philox are 25 operations an element more, which should still hide behind the memory.
 //
 // x̂ is kept rounded to T, and y is computed from that, so that y can be had again bit for bit.
 #include "column_sums.cuh"
