@@ -725,6 +725,7 @@ def feed_forward_backward(dy, x, cache, slots, run):
     dactivated, *_ = call("ffn_output", ops.linear_backward, dy, ffn_output_cache, into=into)
     del ffn_output_cache  # the largest array of the layer
     dinner = activation_backward(dactivated, cache.activation, (slots["ffn.bias"],), run)
+    del dactivated  # as large
     into = (slots["ffn.weight"], None)
     dx, *_ = call("ffn", ops.linear_backward, dinner, cache.ffn._replace(x=x), into=into)
     return dx
@@ -1011,6 +1012,45 @@ def segment_inputs(segment, caches, run):
     yield segment.x
 
 
+def segment_backward(dy, dhidden_states, dattentions, segment, cache, slots, run):
+    """Backward pass of a segment: what it computes again does not outlive it.
+
+    Parameters
+    ----------
+    dy : array, shape (B, S, H)
+    dhidden_states, dattentions : list
+        As in `encoder_backward`.
+    segment : Segment
+    cache : EncoderCache
+    slots : dict
+        Of each layer, by place.
+    run : Run
+
+    Returns
+    -------
+    dx : array, shape (B, S, H)
+    """
+    dx = dy
+    caches = segment_caches(segment, cache, run)
+    for repetition, x, layer_cache in zip(
+        reversed(segment.repetitions),
+        segment_inputs(segment, caches, run),
+        reversed(caches),
+        strict=True,
+    ):
+        dx = layer_backward(
+            dx,
+            x,
+            layer_cache,
+            slots[repetition.place],
+            run.within(f"layers.{repetition.index}"),
+            dattentions[repetition.index],
+        )
+        if repetition.is_first_of_layer:
+            dx = add_gradients(dx, dhidden_states[repetition.layer])
+    return dx
+
+
 def repetition_forward(x, repetition, layers, inputs, run):
     """One repetition, with its parameters and its masks."""
     masks = layer_masks(inputs, repetition.layer, kept_heads(run.config, repetition.place))
@@ -1046,24 +1086,7 @@ def encoder_backward(dy, dhidden_states, dattentions, cache, slots, run):
     dx = dy
     layers = layer_parameters(slots, run.schedule)
     for segment in reversed(cache.segments):
-        caches = segment_caches(segment, cache, run)
-        for repetition, x, layer_cache in zip(
-            reversed(segment.repetitions),
-            segment_inputs(segment, caches, run),
-            reversed(caches),
-            strict=True,
-        ):
-            dx = layer_backward(
-                dx,
-                x,
-                layer_cache,
-                layers[repetition.place],
-                run.within(f"layers.{repetition.index}"),
-                dattentions[repetition.index],
-            )
-            if repetition.is_first_of_layer:
-                dx = add_gradients(dx, dhidden_states[repetition.layer])
-        del caches, layer_cache  # or they would live on while the next segment's are computed
+        dx = segment_backward(dx, dhidden_states, dattentions, segment, cache, layers, run)
     dx, *_ = run.call(
         "embedding_hidden_mapping_in",
         run.backend.linear_backward,

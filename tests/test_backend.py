@@ -134,6 +134,22 @@ def test_the_first_compilation_is_reported(tmp_path, monkeypatch):
     assert heard[1] == ""
 
 
+def test_kernels_run_where_they_cannot_be_kept(monkeypatch, caplog):
+    numba()
+    from numba.core.caching import FunctionCache
+
+    from albert_np.kernels.numba import compiling
+
+    def no_place(*_):
+        raise RuntimeError("cannot cache function 'double': no locator available")
+
+    monkeypatch.setattr(FunctionCache, "__init__", no_place)
+    compiling.announce_no_place.cache_clear()
+    for _ in range(2):
+        assert compiling.kernel(lambda x: 2 * x)(3) == 6
+    assert caplog.text.count("NUMBA_CACHE_DIR") == 1
+
+
 def test_commands_take_a_back_end_and_a_number_of_threads(run):
     numba()
     text = "The capital of [MASK] is Paris."

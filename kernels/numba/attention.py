@@ -30,8 +30,8 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from albert_np.functions.dropout import Dropout
-from albert_np.kernels.numba.compiling import kernel, parallel_kernel
-from albert_np.kernels.numba.exponential import SUMS, exponential_flushed
+from albert_np.kernels.numba.compiling import SUMS, kernel, parallel_kernel
+from albert_np.kernels.numba.exponential import exponential_flushed
 from albert_np.kernels.numba.philox import draw_of, philox_4x32_10
 from albert_np.kernels.numba.products import add_product, set_product
 from albert_np.kernels.numba.tile import BLOCK as SQUARE

@@ -19,19 +19,43 @@ from numba.core import event
 # check for zero keeps a loop from becoming vector instructions. contract: fused multiply-adds.
 # No other freedom of fastmath: reordered sums would undo the rounding in `exponential`, and give
 # other bits on other machines.
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+# How functions that are part of a kernel are compiled: into it, so that its loops become vectors.
+# A sum over a row may be taken in any order. Nothing else may: what is computed again in backward
+# is to have the bits that it had in forward.
+SCALAR = {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": True}
+SUMS = SCALAR | {"fastmath": {"contract", "reassoc"}}
 
 set_num_threads = numba.set_num_threads
 
 
 def kernel(function):
     """Compile a function that runs on the thread that calls it."""
-    return njit(**OPTIONS)(function)
+    return kept(function)
 
 
 def parallel_kernel(function):
     """Compile a function whose `prange` loops are shared among the threads."""
-    return njit(parallel=True, **OPTIONS)(function)
+    return kept(function, parallel=True)
+
+
+def kept(function, **options):
+    """Compile a function, and keep it on disk if there is a place for it."""
+    try:
+        return njit(cache=True, **OPTIONS, **options)(function)
+    except RuntimeError:  # neither the sources' directory nor the user's cache can be written
+        announce_no_place()
+        return njit(**OPTIONS, **options)(function)
+
+
+@cache
+def announce_no_place():
+    """Say, once, why every process compiles."""
+    logging.getLogger("albert_np").warning(
+        "compiled kernels cannot be kept: no directory for them is writable; "
+        "the environment variable NUMBA_CACHE_DIR names another"
+    )
 
 
 class Compilations(event.Listener):
@@ -61,7 +85,7 @@ def compilations():
 def announce():
     """Say, once, why a call takes so long."""
     logging.getLogger("albert_np").warning(
-        "compiling kernels; they are kept on disk (`albert-np warm-up` compiles ahead)"
+        "compiling kernels, which takes a minute or so; `albert-np warm-up` does it ahead"
     )
 
 

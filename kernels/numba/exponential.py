@@ -25,11 +25,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-# How functions that are part of a kernel are compiled: into it, so that its loops become vectors.
-# A sum over a row may be taken in any order. Nothing else may: what is computed again in backward
-# is to have the bits that it had in forward.
-SCALAR = {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": True}
-SUMS = SCALAR | {"fastmath": {"contract", "reassoc"}}
+from albert_np.kernels.numba.compiling import SCALAR
+from albert_np.kernels.numba.compiling import SUMS as SUMS
 
 
 def compile_exponential(dtype, integer, ln_2_high, ln_2_low, degree):

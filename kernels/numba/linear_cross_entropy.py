@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit, prange
 
 from albert_np.functions.cross_entropy import IGNORE_INDEX
-from albert_np.kernels.numba.compiling import parallel_kernel
-from albert_np.kernels.numba.exponential import SCALAR, SUMS, exponential
+from albert_np.kernels.numba.compiling import SCALAR, SUMS, parallel_kernel
+from albert_np.kernels.numba.exponential import exponential
 from albert_np.kernels.numba.linear import linear_backward, linear_forward
 
 VOCABULARY_BLOCK = 2048

@@ -227,7 +227,9 @@ def add_transposed_multiply_part(dy, x, dweight, n0, n1, k0, k1):
     panels = aligned(at_once * most, dy)
     sums = aligned(STRIP * at_once, dy).reshape(STRIP, at_once)
     most_rows = min(WEIGHT_ROWS, n1 - n0)
-    rows = aligned(most_rows * most, dy).reshape(most_rows, most)
+    # A line longer than need be: rows a power of two apart would crowd into one set of the cache.
+    room = most + LINE_BYTES // dy.itemsize
+    rows = aligned(most_rows * room, dy).reshape(most_rows, room)
     start = np.zeros(most_rows, dy.dtype)
     for t in range(0, tokens, WEIGHT_STEPS):
         steps = min(WEIGHT_STEPS, tokens - t)
@@ -251,6 +253,7 @@ def add_transposed_multiply(dy, x, dweight, parts):
     """dweight += dy.T @ x"""
     outputs, inputs = dweight.shape
     for part in prange(parts):
+        # The longer side is shared: each thread packs its share of it, and all of the other.
         n0, n1, k0, k1 = 0, outputs, 0, inputs
         if outputs < inputs:
             k0, k1 = share(inputs, VECTOR_BYTES // x.itemsize, part, parts)

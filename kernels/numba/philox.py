@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from albert_np.functions.dropout import KEY_INCREMENTS, LOW_32_BITS, MULTIPLIERS
-from albert_np.kernels.numba.compiling import OPTIONS
+from albert_np.kernels.numba.compiling import SCALAR
 
 MULTIPLIER_0, MULTIPLIER_1 = (np.uint64(multiplier) for multiplier in MULTIPLIERS)
 INCREMENT_0, INCREMENT_1 = (np.uint64(increment) for increment in KEY_INCREMENTS)
@@ -53,7 +53,7 @@ def draw_of(dropout, dtype):
     )
 
 
-@njit(forceinline=True, **OPTIONS)
+@njit(**SCALAR)
 def philox_4x32_10(c0, c1, c2, c3, k0, k1):
     """Philox 4×32 with ten rounds, of uint64 numbers below 2³²; see `functions.dropout`."""
     for _ in range(10):
