@@ -14,6 +14,11 @@ VERSION = re.search(
 # lowered. protobuf: spiece.model is read with it, by us and by transformers.
 HUB = ["huggingface_hub>=0.24"]
 NUMBA = ["numba>=0.60"]
+# NVRTC compiles for GPUs where there is none: the compiler, and what calls it. Not made for macOS.
+CUDA_COMPILE = [
+    f"{package}>=13; platform_system != 'Darwin'"
+    for package in ("nvidia-cuda-nvrtc", "cuda-bindings")
+]
 FAST = ["tokenizers>=0.22,<0.23", "protobuf>=4"]
 
 setup(
@@ -31,7 +36,10 @@ setup(
         *(f"albert_np.kernels.{package}" for package in find_packages("kernels")),
     ],
     package_dir={"albert_np.kernels": "kernels"},
-    package_data={"albert_np": ["assets/tiny/*"]},
+    package_data={
+        "albert_np": ["assets/tiny/*"],
+        "albert_np.kernels.cuda": ["*.cu", "*.cuh", "stand_in/*"],
+    },
     install_requires=[
         "numpy>=1.26",
         "scipy>=1.11",
@@ -45,15 +53,19 @@ setup(
         "hub": HUB,
         "fast": FAST,
         "numba": NUMBA,
+        "cuda": ["cupy-cuda13x>=14"],
+        "cuda-compile": CUDA_COMPILE,
         "test": [
             "pytest>=8",
             "hypothesis>=6.100",
             "mpmath>=1.3",
             "matplotlib>=3.8",
             "ruff>=0.6",
+            "ml_dtypes>=0.5",
             *HUB,
             *FAST,
             *NUMBA,
+            *CUDA_COMPILE,
         ],
         "parity": ["torch==2.13.0", "transformers==4.56.2", *FAST],
         "benchmark": [

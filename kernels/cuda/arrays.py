@@ -1,0 +1,159 @@
+"""What every function of the back end does at its door, and the sums that end a backward pass."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from albert_np.functions.dropout import Dropout
+from albert_np.kernels.cuda.launch import TYPES, Launch, Struct
+from albert_np.kernels.cuda.launcher import PACK_BYTES, Problem, each_element
+
+# `Dropout` of philox.cuh.
+DROPOUT = np.dtype(
+    [
+        ("packed_sequences", np.uintp),
+        ("packed_columns", np.uintp),
+        ("seed", np.uint64),
+        ("scale", np.float64),
+        ("threshold", np.uint32),
+        ("site", np.uint32),
+        ("tokens", np.int32),
+        ("enabled", np.int32),
+    ],
+    align=True,
+)
+LARGEST_INT = 2**31 - 1
+
+
+class Argument(NamedTuple):
+    """An array argument: its name, itself, and the shape that it must have."""
+
+    name: str
+    array: object
+    shape: tuple
+
+
+def columns_of(executor, name, array):
+    """The length of the last axis of what must be an array."""
+    executor.check(name, array)
+    if array.ndim == 0:
+        raise ValueError(f"{name} has no axes; expected one or more")
+    return array.shape[-1]
+
+
+def checked(executor, *arguments):
+    """The arrays, C-contiguous; the first one's dtype is that of all.
+
+    Parameters
+    ----------
+    executor
+    *arguments : Argument
+
+    Raises
+    ------
+    TypeError
+        If one is not an array that the executor runs on, or has a dtype that there is no kernel of.
+    ValueError
+        If one has another shape or dtype than it must.
+    """
+    for name, array, _ in arguments:
+        executor.check(name, array)
+    first_name, first, _ = arguments[0]
+    if first.dtype.name not in TYPES:
+        raise TypeError(
+            f"{first_name} has dtype {first.dtype}; the kernels take {', '.join(TYPES)}"
+        )
+    for name, array, shape in arguments:
+        if array.dtype != first.dtype:
+            raise ValueError(
+                f"{name} has dtype {array.dtype}; {first_name} has {first.dtype}; expected one"
+            )
+        if tuple(array.shape) != tuple(shape):
+            raise ValueError(f"{name} has shape {array.shape}; expected {tuple(shape)}")
+        if array.size > LARGEST_INT:
+            raise ValueError(f"{name} has {array.size} elements; the kernels take 2³¹ − 1 at most")
+    return [executor.contiguous(array) for _, array, _ in arguments]
+
+
+def problem_of(executor, columns, *arrays):
+    """Rows and columns of the first array, and whether all of them begin at 16 bytes."""
+    first = arrays[0]
+    return Problem(
+        rows=first.size // columns if columns else 0,
+        columns=columns,
+        dtype=first.dtype,
+        aligned=all(executor.pointer(array) % PACK_BYTES == 0 for array in arrays),
+        multiprocessors=executor.multiprocessors,
+    )
+
+
+def wide(dtype):
+    """What sums, statistics and softmax of a dtype are computed in."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def dropout_struct(executor, dropout, shape):
+    """`Dropout` of philox.cuh, of an array of shape (…, columns)."""
+    if dropout is None:
+        return Struct(DROPOUT, (None, None, 0, 1.0, 0, 0, 1, 0))
+    sequences, columns = None, None
+    tokens = shape[1] if len(shape) == 3 else 1
+    if dropout.packed is not None:
+        places = dropout.packed.sequences, dropout.packed.columns
+        sequences, columns = map(executor.uploaded, places)
+    scale, threshold = dropout_numbers(dropout)
+    return Struct(
+        DROPOUT,
+        (sequences, columns, dropout.seed, scale, threshold, dropout.site, max(tokens, 1), 1),
+    )
+
+
+def dropout_numbers(dropout: Dropout):
+    """1 / (1 − p), and the smallest word that stays. With p = 1 all stay, and are scaled by 0."""
+    if dropout.probability == 1:
+        return 0.0, 0
+    return 1 / (1 - dropout.probability), math.floor(dropout.probability * 2**32)
+
+
+def launch(executor, file, plan, *arguments):
+    """Run a plan, unless its grid is empty: there is nothing to compute then."""
+    if all(plan.grid):
+        executor.launch(
+            Launch(file, plan.kernel, plan.grid, plan.block, arguments, plan.shared_bytes)
+        )
+
+
+def finish_sums(executor, file, problem, partial, parts, into, shapes):
+    """Sum the parts; into the slots, in place, or into new arrays.
+
+    Parameters
+    ----------
+    partial : array, shape (parts, stride)
+        Arrays of `columns` sums end to end; all that there are, or the first of them.
+    into : tuple of array, or None
+    shapes : int
+        How many arrays.
+
+    Returns
+    -------
+    tuple of array (columns,)
+    """
+    outputs = into
+    if into is None:
+        outputs = tuple(executor.empty(problem.columns, problem.dtype) for _ in range(shapes))
+    plan = each_element(f"finish_sums<{problem.type}>", shapes * problem.columns)
+    launch(
+        executor,
+        file,
+        plan,
+        partial,
+        *outputs,
+        *(None,) * (3 - shapes),
+        np.int32(parts),
+        np.int32(partial.shape[1]),
+        np.int32(shapes),
+        np.int32(problem.columns),
+        np.int32(into is not None),
+    )
+    return tuple(outputs)

@@ -1,0 +1,835 @@
+// Self-attention of each head of each sequence, forward and backward.
+//
+//     s_ij = Σ_d q_id k_jd / √D,  p_ij = exp(s_ij − L_i),  L_i = log Σ_j exp s_ij
+//     c_i = Σ_j p̃_ij v_j,         p̃ = dropout(p)
+//
+//     δ_i = Σ_d dc_id c_id (= Σ_j p_ij dp_ij)
+//     dv_j = Σ_i p̃_ij dc_i        dp_ij = dropout(dc_i · v_j)
+//     ds_ij = p_ij (dp_ij − δ_i)   dq_i = Σ_j ds_ij k_j / √D    dk_j = Σ_i ds_ij q_i / √D
+//
+// Of the scores nothing is kept but L, one number a row: backward computes p again from q, k and L.
+//
+// Operations: 4 S² D a head and sequence forward, and 14 S² D backward. 10 S² D would do there; this
+// backward forms q·k and dc·v twice, for dq and for dk and dv, and so needs no atomic additions and
+// gives the same bits every time. Bytes: 4 S D numbers forward, 8 backward. At S = 512
+// that is S/2 to S operations a byte in half precision: the limit is arithmetic, which the plain
+// version does on one thread a dot product, and the last on the tensor cores.
+//
+// A masked key's score is the lowest number there is, which any other in its row outweighs; where
+// every key of a sequence is masked all of them are alike, and so their scores are 0.
+#include "philox.cuh"
+
+constexpr int QUERY = 0, KEY = 1, VALUE = 2;
+
+// Where the sequences lie, and how (tokens, 3, heads, head_size) is cut. `offsets` of a packed batch
+// tell where each sequence starts; those of a padded one, where it is null, start `longest` apart.
+struct Batch {
+    const long long* offsets;
+    const unsigned char* mask;  // (tokens,), 0 where a key is masked; or null
+    double scale;               // 1 / √D
+    int tokens, longest, heads, head_size;
+};
+static_assert(sizeof(Batch) == 40, "as BATCH of attention.py");
+
+struct Sequence {
+    int start, length;
+};
+// Clamped, so that an offset that is wrong cannot lead outside the arrays.
+__device__ __forceinline__ Sequence sequence_of(const Batch& batch, int b) {
+    if (!batch.offsets) return {b * batch.longest, batch.longest};
+    const long long tokens = batch.tokens;
+    const long long start = min(max(batch.offsets[b], 0LL), tokens);
+    const long long end = min(max(batch.offsets[b + 1], start), tokens);
+    return {static_cast<int>(start), static_cast<int>(min(end - start, (long long)batch.longest))};
+}
+
+// The row of one token in query, key or value: D numbers.
+template <class T>
+__device__ __forceinline__ T* row_of(T* query_key_value, const Batch& batch, int part, int token,
+                                     int head) {
+    return query_key_value +
+           ((static_cast<long long>(token) * 3 + part) * batch.heads + head) * batch.head_size;
+}
+template <class T>
+__device__ __forceinline__ T* context_row(T* context, const Batch& batch, int token, int head) {
+    return context + (static_cast<long long>(token) * batch.heads + head) * batch.head_size;
+}
+// The place of one row's L or δ: (heads, tokens).
+__device__ __forceinline__ long long at_row(const Batch& batch, int token, int head) {
+    return static_cast<long long>(head) * batch.tokens + token;
+}
+
+// Whether every key of a sequence is masked. All threads of the block must ask.
+__device__ __forceinline__ bool all_masked(const Batch& batch, const Sequence& sequence) {
+    if (!batch.mask) return false;
+    int real = 0;
+    for (int j = threadIdx.x; j < sequence.length; j += blockDim.x)
+        real |= batch.mask[sequence.start + j];
+    return !__syncthreads_or(real);
+}
+template <class A>
+__device__ __forceinline__ A masked_score(const Batch& batch, int key_token, bool none_real, A score) {
+    if (none_real) return A(0);
+    if (batch.mask && !batch.mask[key_token]) return lowest<A>();
+    return score;
+}
+
+// What p of one query and one key is multiplied by: 0 or 1 / (1 − p).
+template <class A>
+__device__ __forceinline__ A keep_scale(const Dropout& dropout, int sequence, int head, int start,
+                                        int query, int key) {
+    if (!dropout.enabled) return A(1);
+    unsigned row = query, column = key;
+    if (dropout.packed_columns) {
+        row = dropout.packed_columns[start + query];
+        column = dropout.packed_columns[start + key];
+    }
+    const Words words = philox(dropout, column / 4, row, sequence, head);
+    return word_of(words, column) >= dropout.threshold ? A(dropout.scale) : A(0);
+}
+
+template <class T>
+__device__ __forceinline__ wide<T> dot(const T* x, const T* y, int size) {
+    wide<T> sum = 0;
+    for (int d = 0; d < size; d++) sum += widen(x[d]) * widen(y[d]);
+    return sum;
+}
+
+// ---- Version 1: a block a row of scores --------------------------------------------------------
+//
+// Every query reads all keys and values of its head again: 2 S² D numbers, mostly from the cache.
+
+// Forward. Grid: (longest, heads, sequences). Shared memory: one row of scores.
+template <class T>
+__global__ void attention_forward_1(const T* query_key_value, T* context, wide<T>* log_sum_exp,
+                                    Batch batch, Dropout dropout) {
+    DYN_SHARED(wide<T>, scores);
+    const int query = blockIdx.x, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const int token = sequence.start + query;
+    const T* q = row_of(query_key_value, batch, QUERY, token, head);
+    wide<T> largest = lowest<wide<T>>();
+    for (int j = threadIdx.x; j < sequence.length; j += blockDim.x) {
+        const int key = sequence.start + j;
+        const wide<T> score =
+            dot(q, row_of(query_key_value, batch, KEY, key, head), D) * wide<T>(batch.scale);
+        scores[j] = masked_score(batch, key, none_real, score);
+        largest = fmax(largest, scores[j]);
+    }
+    largest = block_max(largest);
+    wide<T> sum = 0;
+    for (int j = threadIdx.x; j < sequence.length; j += blockDim.x) {
+        scores[j] = exp(scores[j] - largest);
+        sum += scores[j];
+    }
+    sum = block_sum(sum);
+    for (int j = threadIdx.x; j < sequence.length; j += blockDim.x)
+        scores[j] *= keep_scale<wide<T>>(dropout, blockIdx.z, head, sequence.start, query, j) / sum;
+    __syncthreads();
+    for (int d = threadIdx.x; d < D; d += blockDim.x) {
+        wide<T> mean = 0;
+        for (int j = 0; j < sequence.length; j++)
+            mean += scores[j] *
+                    widen(row_of(query_key_value, batch, VALUE, sequence.start + j, head)[d]);
+        context_row(context, batch, token, head)[d] = narrow<T>(mean);
+    }
+    if (threadIdx.x == 0) log_sum_exp[at_row(batch, token, head)] = largest + log(sum);
+}
+
+// δ of every row: one warp a row of a head. Grid: (tokens, heads).
+//
+// Bytes: dc and c once.
+template <class T>
+__global__ void attention_delta_1(const T* dcontext, const T* context, wide<T>* delta, Batch batch) {
+    const int token = blockIdx.x, head = blockIdx.y;
+    const T* dc = context_row(dcontext, batch, token, head);
+    const T* c = context_row(context, batch, token, head);
+    wide<T> sum = 0;
+    for (int d = threadIdx.x; d < batch.head_size; d += WARP_SIZE) sum += widen(dc[d]) * widen(c[d]);
+    sum = warp_sum(sum);
+    if (threadIdx.x == 0) delta[at_row(batch, token, head)] = sum;
+}
+
+// p̃ and ds of one query and one key.
+template <class T>
+__device__ __forceinline__ Pair<wide<T>> rebuilt(const T* query_key_value, const T* dcontext,
+                                                 const wide<T>* log_sum_exp, const wide<T>* delta,
+                                                 const Batch& batch, const Dropout& dropout,
+                                                 const Sequence& sequence, bool none_real, int b,
+                                                 int head, int query, int key) {
+    const int D = batch.head_size, query_token = sequence.start + query;
+    const int key_token = sequence.start + key;
+    const T* q = row_of(query_key_value, batch, QUERY, query_token, head);
+    const T* k = row_of(query_key_value, batch, KEY, key_token, head);
+    const T* v = row_of(query_key_value, batch, VALUE, key_token, head);
+    const wide<T> score = dot(q, k, D) * wide<T>(batch.scale);
+    const long long row = at_row(batch, query_token, head);
+    const wide<T> p = exp(masked_score(batch, key_token, none_real, score) - log_sum_exp[row]);
+    const wide<T> keep = keep_scale<wide<T>>(dropout, b, head, sequence.start, query, key);
+    const wide<T> dp = dot(context_row(dcontext, batch, query_token, head), v, D) * keep;
+    return {p * keep, p * (dp - delta[row])};
+}
+
+// dq. Grid: (longest, heads, sequences). Shared memory: one row of ds.
+template <class T>
+__global__ void attention_backward_query_1(const T* dcontext, const T* query_key_value,
+                                           const wide<T>* log_sum_exp, const wide<T>* delta,
+                                           T* dquery_key_value, Batch batch, Dropout dropout) {
+    DYN_SHARED(wide<T>, dscores);
+    const int query = blockIdx.x, head = blockIdx.y;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    for (int j = threadIdx.x; j < sequence.length; j += blockDim.x)
+        dscores[j] = rebuilt(query_key_value, dcontext, log_sum_exp, delta, batch, dropout, sequence,
+                             none_real, blockIdx.z, head, query, j)
+                         .second;
+    __syncthreads();
+    for (int d = threadIdx.x; d < batch.head_size; d += blockDim.x) {
+        wide<T> sum = 0;
+        for (int j = 0; j < sequence.length; j++)
+            sum += dscores[j] *
+                   widen(row_of(query_key_value, batch, KEY, sequence.start + j, head)[d]);
+        row_of(dquery_key_value, batch, QUERY, sequence.start + query, head)[d] =
+            narrow<T>(sum * wide<T>(batch.scale));
+    }
+}
+
+// dk and dv. Grid: (longest, heads, sequences). Shared memory: one column of p̃ and one of ds.
+template <class T>
+__global__ void attention_backward_key_1(const T* dcontext, const T* query_key_value,
+                                         const wide<T>* log_sum_exp, const wide<T>* delta,
+                                         T* dquery_key_value, Batch batch, Dropout dropout) {
+    DYN_SHARED(wide<T>, probabilities);
+    const int key = blockIdx.x, head = blockIdx.y;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (key >= sequence.length) return;
+    wide<T>* dscores = probabilities + sequence.length;
+    const bool none_real = all_masked(batch, sequence);
+    for (int i = threadIdx.x; i < sequence.length; i += blockDim.x) {
+        const Pair<wide<T>> both =
+            rebuilt(query_key_value, dcontext, log_sum_exp, delta, batch, dropout, sequence,
+                    none_real, blockIdx.z, head, i, key);
+        probabilities[i] = both.first;
+        dscores[i] = both.second;
+    }
+    __syncthreads();
+    for (int d = threadIdx.x; d < batch.head_size; d += blockDim.x) {
+        wide<T> dkey = 0, dvalue = 0;
+        for (int i = 0; i < sequence.length; i++) {
+            const int token = sequence.start + i;
+            dkey += dscores[i] * widen(row_of(query_key_value, batch, QUERY, token, head)[d]);
+            dvalue += probabilities[i] * widen(context_row(dcontext, batch, token, head)[d]);
+        }
+        const int token = sequence.start + key;
+        row_of(dquery_key_value, batch, KEY, token, head)[d] =
+            narrow<T>(dkey * wide<T>(batch.scale));
+        row_of(dquery_key_value, batch, VALUE, token, head)[d] = narrow<T>(dvalue);
+    }
+}
+
+// ---- Version 2: blocks of 32 × 32 scores -------------------------------------------------------
+//
+// A block holds 32 queries in shared memory and walks over the keys and values, 32 at a time; each
+// of them is read S/32 times instead of S. The softmax is online: m is the largest score so far and
+// l = Σ exp(s − m); where m grows, l and the sum of values are scaled by exp(m_old − m_new).
+//
+// 64 threads, each with 4 × 4 scores and 4 rows × D/8 columns of the sum. Rows of a tile are D + 1
+// numbers apart, so that 8 threads that read 8 rows of one column meet 8 banks. Every product is
+// computed in the wide type, which makes this the version for float32 and float64: two multiply-adds
+// for each load from shared memory is the limit.
+
+constexpr int TILE = 32, ACROSS = 8, EACH = TILE / ACROSS;
+
+// `count` rows of one part of query_key_value (or of the context, parts = 1), widened; zeros beyond.
+template <int D_MAX, class T>
+__device__ __forceinline__ void load_tile(wide<T>* tile, const T* first, long long stride, int count,
+                                          int head_size) {
+    for (int at = threadIdx.x; at < TILE * D_MAX; at += blockDim.x) {
+        const int row = at / D_MAX, d = at % D_MAX;
+        const bool inside = row < count && d < head_size;
+        tile[row * (D_MAX + 1) + d] = inside ? widen(first[row * stride + d]) : wide<T>(0);
+    }
+}
+
+// out[r][c] = Σ_d a[own row r][d] b[own column c][d]
+template <int D_MAX, class A>
+__device__ __forceinline__ void tile_products(const A* a, const A* b, A (&out)[EACH][EACH]) {
+    const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
+#pragma unroll
+    for (int r = 0; r < EACH; r++)
+#pragma unroll
+        for (int c = 0; c < EACH; c++) out[r][c] = 0;
+#pragma unroll 4
+    for (int d = 0; d < D_MAX; d++) {
+        A other[EACH];
+#pragma unroll
+        for (int c = 0; c < EACH; c++) other[c] = b[(column + c * ACROSS) * (D_MAX + 1) + d];
+#pragma unroll
+        for (int r = 0; r < EACH; r++) {
+            const A own = a[(row + r) * (D_MAX + 1) + d];
+#pragma unroll
+            for (int c = 0; c < EACH; c++) out[r][c] = fma(own, other[c], out[r][c]);
+        }
+    }
+}
+
+// sums[r][c] += Σ_j weights[own row r][j] b[j][own column c], the weights by way of shared memory.
+template <int D_MAX, class A>
+__device__ __forceinline__ void add_weighted(A (&sums)[EACH][D_MAX / ACROSS],
+                                             const A (&weights)[EACH][EACH],
+                                             A (*exchanged)[TILE + 1], const A* b) {
+    const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
+    __syncwarp();  // a row is of one warp: all of it have read the weights before these
+#pragma unroll
+    for (int r = 0; r < EACH; r++)
+#pragma unroll
+        for (int c = 0; c < EACH; c++) exchanged[row + r][column + c * ACROSS] = weights[r][c];
+    __syncwarp();
+#pragma unroll 2
+    for (int j = 0; j < TILE; j++) {
+        A own[EACH];
+#pragma unroll
+        for (int r = 0; r < EACH; r++) own[r] = exchanged[row + r][j];
+#pragma unroll
+        for (int c = 0; c < D_MAX / ACROSS; c++) {
+            const A other = b[j * (D_MAX + 1) + column + c * ACROSS];
+#pragma unroll
+            for (int r = 0; r < EACH; r++) sums[r][c] = fma(own[r], other, sums[r][c]);
+        }
+    }
+}
+
+// A thread's part of 32 rows of gradients or context.
+template <int D_MAX, class T>
+__device__ __forceinline__ void store_tile(T* first, long long stride, int count, int head_size,
+                                           const wide<T> (&sums)[EACH][D_MAX / ACROSS],
+                                           wide<T> scale) {
+    const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
+#pragma unroll
+    for (int r = 0; r < EACH; r++)
+#pragma unroll
+        for (int c = 0; c < D_MAX / ACROSS; c++) {
+            const int d = column + c * ACROSS;
+            if (row + r < count && d < head_size)
+                first[(row + r) * stride + d] = narrow<T>(sums[r][c] * scale);
+        }
+}
+
+// Forward. Grid: (longest / 32, heads, sequences). Shared memory: tiles of q, k and v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(TILE / EACH * ACROSS, 2)
+attention_forward_2(const T* query_key_value, T* context, wide<T>* log_sum_exp, Batch batch,
+                    Dropout dropout) {
+    DYN_SHARED(wide<T>, queries);
+    SHARED(wide<T>, exchanged, [TILE][TILE + 1]);
+    wide<T>* keys = queries + TILE * (D_MAX + 1);
+    wide<T>* values = keys + TILE * (D_MAX + 1);
+    const int first_query = blockIdx.x * TILE, head = blockIdx.y;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
+    const long long stride = 3LL * batch.heads * batch.head_size;
+    const int count = sequence.length - first_query;
+
+    load_tile<D_MAX>(queries, row_of(query_key_value, batch, QUERY, sequence.start + first_query, head),
+                     stride, count, batch.head_size);
+    wide<T> largest[EACH], total[EACH], sums[EACH][D_MAX / ACROSS] = {};
+#pragma unroll
+    for (int r = 0; r < EACH; r++) largest[r] = lowest<wide<T>>(), total[r] = 0;
+    for (int first = 0; first < sequence.length; first += TILE) {
+        const int left = sequence.length - first, token = sequence.start + first;
+        __syncthreads();  // all have used the keys and values before these
+        load_tile<D_MAX>(keys, row_of(query_key_value, batch, KEY, token, head), stride, left,
+                         batch.head_size);
+        load_tile<D_MAX>(values, row_of(query_key_value, batch, VALUE, token, head), stride, left,
+                         batch.head_size);
+        __syncthreads();
+        wide<T> weights[EACH][EACH];
+        tile_products<D_MAX>(queries, keys, weights);
+#pragma unroll
+        for (int r = 0; r < EACH; r++) {
+            wide<T> now_largest = largest[r], sum = 0;
+#pragma unroll
+            for (int c = 0; c < EACH; c++) {
+                const int key = column + c * ACROSS;
+                if (key >= left) continue;
+                weights[r][c] = masked_score(batch, token + key, none_real,
+                                             weights[r][c] * wide<T>(batch.scale));
+                now_largest = fmax(now_largest, weights[r][c]);
+            }
+            now_largest = warp_max<ACROSS>(now_largest);
+#pragma unroll
+            for (int c = 0; c < EACH; c++) {
+                const int key = column + c * ACROSS;
+                weights[r][c] = key < left ? exp(weights[r][c] - now_largest) : wide<T>(0);
+                sum += weights[r][c];
+                if (dropout.enabled && key < left && row + r < count)
+                    weights[r][c] *= keep_scale<wide<T>>(dropout, blockIdx.z, head, sequence.start,
+                                                         first_query + row + r, first + key);
+            }
+            const wide<T> rescale = exp(largest[r] - now_largest);
+            total[r] = total[r] * rescale + warp_sum<ACROSS>(sum);
+            largest[r] = now_largest;
+#pragma unroll
+            for (int c = 0; c < D_MAX / ACROSS; c++) sums[r][c] *= rescale;
+        }
+        add_weighted<D_MAX>(sums, weights, exchanged, values);
+    }
+#pragma unroll
+    for (int r = 0; r < EACH; r++) {
+#pragma unroll
+        for (int c = 0; c < D_MAX / ACROSS; c++) sums[r][c] /= total[r];
+        if (row + r < count && column == 0)
+            log_sum_exp[at_row(batch, sequence.start + first_query + row + r, head)] =
+                largest[r] + log(total[r]);
+    }
+    store_tile<D_MAX>(context_row(context, batch, sequence.start + first_query, head),
+                      (long long)batch.heads * batch.head_size, count, batch.head_size, sums,
+                      wide<T>(1));
+}
+
+// p̃ and ds of a thread's 4 × 4 scores, from q·k and dc·v; 0 outside the sequence.
+template <class A, bool KEYS_ARE_ROWS>
+__device__ __forceinline__ void rebuild_tile(A (&products)[EACH][EACH], A (&dvalues)[EACH][EACH],
+                                             const A* log_sum_exp, const A* delta,
+                                             const Batch& batch, const Dropout& dropout,
+                                             const Sequence& sequence, bool none_real,
+                                             int first_row, int first_column) {
+    const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
+#pragma unroll
+    for (int r = 0; r < EACH; r++)
+#pragma unroll
+        for (int c = 0; c < EACH; c++) {
+            const int i = first_row + row + r, j = first_column + column + c * ACROSS;
+            const int query = KEYS_ARE_ROWS ? j : i, key = KEYS_ARE_ROWS ? i : j;
+            if (query >= sequence.length || key >= sequence.length) {
+                products[r][c] = dvalues[r][c] = 0;
+                continue;
+            }
+            const int head = blockIdx.y;
+            const long long at = at_row(batch, sequence.start + query, head);
+            const A score = masked_score(batch, sequence.start + key, none_real,
+                                         products[r][c] * A(batch.scale));
+            const A p = exp(score - log_sum_exp[at]);
+            const A keep = keep_scale<A>(dropout, blockIdx.z, head, sequence.start, query, key);
+            products[r][c] = p * keep;
+            dvalues[r][c] = p * (dvalues[r][c] * keep - delta[at]);
+        }
+}
+
+// dq. Grid: (longest / 32, heads, sequences). Shared memory: tiles of q, dc, k and v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(TILE / EACH * ACROSS, 2)
+attention_backward_query_2(const T* dcontext, const T* query_key_value, const wide<T>* log_sum_exp,
+                           const wide<T>* delta, T* dquery_key_value, Batch batch,
+                           Dropout dropout) {
+    DYN_SHARED(wide<T>, queries);
+    SHARED(wide<T>, exchanged, [TILE][TILE + 1]);
+    wide<T>* gradients = queries + TILE * (D_MAX + 1);
+    wide<T>* keys = gradients + TILE * (D_MAX + 1);
+    wide<T>* values = keys + TILE * (D_MAX + 1);
+    const int first_query = blockIdx.x * TILE, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const long long stride = 3LL * batch.heads * D, context_stride = (long long)batch.heads * D;
+    const int count = sequence.length - first_query, own = sequence.start + first_query;
+
+    load_tile<D_MAX>(queries, row_of(query_key_value, batch, QUERY, own, head), stride, count, D);
+    load_tile<D_MAX>(gradients, context_row(dcontext, batch, own, head), context_stride, count, D);
+    wide<T> dquery[EACH][D_MAX / ACROSS] = {};
+    for (int first = 0; first < sequence.length; first += TILE) {
+        const int left = sequence.length - first, token = sequence.start + first;
+        __syncthreads();  // all have used the keys and values before these
+        load_tile<D_MAX>(keys, row_of(query_key_value, batch, KEY, token, head), stride, left, D);
+        load_tile<D_MAX>(values, row_of(query_key_value, batch, VALUE, token, head), stride, left, D);
+        __syncthreads();
+        wide<T> products[EACH][EACH], dscores[EACH][EACH];
+        tile_products<D_MAX>(queries, keys, products);
+        tile_products<D_MAX>(gradients, values, dscores);
+        rebuild_tile<wide<T>, false>(products, dscores, log_sum_exp, delta, batch, dropout, sequence,
+                                     none_real, first_query, first);
+        add_weighted<D_MAX>(dquery, dscores, exchanged, keys);
+    }
+    store_tile<D_MAX>(row_of(dquery_key_value, batch, QUERY, own, head), stride, count, D, dquery,
+                      wide<T>(batch.scale));
+}
+
+// dk and dv. Grid: (longest / 32, heads, sequences). Shared memory: tiles of k, v, q and dc.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(TILE / EACH * ACROSS, 2)
+attention_backward_key_2(const T* dcontext, const T* query_key_value, const wide<T>* log_sum_exp,
+                         const wide<T>* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    DYN_SHARED(wide<T>, keys);
+    SHARED(wide<T>, exchanged, [TILE][TILE + 1]);
+    wide<T>* values = keys + TILE * (D_MAX + 1);
+    wide<T>* queries = values + TILE * (D_MAX + 1);
+    wide<T>* gradients = queries + TILE * (D_MAX + 1);
+    const int first_key = blockIdx.x * TILE, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_key >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const long long stride = 3LL * batch.heads * D, context_stride = (long long)batch.heads * D;
+    const int count = sequence.length - first_key, own = sequence.start + first_key;
+
+    load_tile<D_MAX>(keys, row_of(query_key_value, batch, KEY, own, head), stride, count, D);
+    load_tile<D_MAX>(values, row_of(query_key_value, batch, VALUE, own, head), stride, count, D);
+    wide<T> dkey[EACH][D_MAX / ACROSS] = {}, dvalue[EACH][D_MAX / ACROSS] = {};
+    for (int first = 0; first < sequence.length; first += TILE) {
+        const int left = sequence.length - first, token = sequence.start + first;
+        __syncthreads();  // all have used the queries and gradients before these
+        load_tile<D_MAX>(queries, row_of(query_key_value, batch, QUERY, token, head), stride, left, D);
+        load_tile<D_MAX>(gradients, context_row(dcontext, batch, token, head), context_stride, left,
+                         D);
+        __syncthreads();
+        wide<T> probabilities[EACH][EACH], dscores[EACH][EACH];
+        tile_products<D_MAX>(keys, queries, probabilities);
+        tile_products<D_MAX>(values, gradients, dscores);
+        rebuild_tile<wide<T>, true>(probabilities, dscores, log_sum_exp, delta, batch, dropout,
+                                    sequence, none_real, first_key, first);
+        add_weighted<D_MAX>(dvalue, probabilities, exchanged, gradients);
+        add_weighted<D_MAX>(dkey, dscores, exchanged, queries);
+    }
+    store_tile<D_MAX>(row_of(dquery_key_value, batch, KEY, own, head), stride, count, D, dkey,
+                      wide<T>(batch.scale));
+    store_tile<D_MAX>(row_of(dquery_key_value, batch, VALUE, own, head), stride, count, D, dvalue,
+                      wide<T>(1));
+}
+
+// ---- Version 3: tensor cores, for float16 and bfloat16 ------------------------------------------
+//
+// Four warps, 16 rows of scores each. All products are mma.m16n8k16: sums in float32, in registers.
+// Scores of 16 rows leave one product in just the layout in which the next one takes its left side,
+// so probabilities never see shared memory. Tiles arrive by asynchronous copies, two tiles in turn:
+// the next one is on its way while this one is used.
+//
+// Rows of a tile are D + 8 numbers apart: the 8 rows that one ldmatrix reads lie in different banks.
+// Exponentials are powers of 2, which the GPU has an instruction for; scores and L are scaled to suit.
+//
+// Limit: the tensor cores, as far as the exponentials beside them allow, one a score for 4 D operations.
+// With dropout it is Philox instead: each score draws four words, some 100 operations, and uses one.
+
+constexpr int WARPS = 4, ROWS = 16 * WARPS;
+constexpr int COLUMNS = 32;  // of scores a tile in backward: what registers hold beside the sums
+constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
+
+template <int D_MAX>
+constexpr int PITCH = D_MAX + 8;
+
+// Starts the copies of `ROWS_OF_TILE` rows, zeros beyond `count` and beyond the head's size.
+template <int D_MAX, int ROWS_OF_TILE, class T>
+__device__ __forceinline__ void copy_tile(T* tile, const T* first, long long stride, int count,
+                                          int head_size) {
+    constexpr int SIZE = Pack<T>::SIZE, ACROSS_ROW = D_MAX / SIZE;
+    for (int at = threadIdx.x; at < ROWS_OF_TILE * ACROSS_ROW; at += WARPS * WARP_SIZE) {
+        const int row = at / ACROSS_ROW, d = at % ACROSS_ROW * SIZE;
+        const bool inside = row < count && d < head_size;
+        copy_async(tile + row * PITCH<D_MAX> + d, inside ? first + row * stride + d : first, inside);
+    }
+}
+
+// products[n] = Σ_d a[row][d] b[8n + column][d], of 16 rows of `a` from `row` on and N of `b`.
+template <int D_MAX, int N, class T>
+__device__ __forceinline__ void matrix_products(const T* a, int row, const T* b,
+                                                float (&products)[N / 8][4]) {
+    const int lane = threadIdx.x % WARP_SIZE;
+    const T* own = a + (row + lane % 16) * PITCH<D_MAX> + lane / 16 * 8;
+    const T* other = b + (lane / 16 * 8 + lane % 8) * PITCH<D_MAX> + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int n = 0; n < N / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) products[n][i] = 0;
+#pragma unroll
+    for (int d = 0; d < D_MAX; d += 16) {
+        unsigned left[4];
+        load_matrices(left, own + d);
+#pragma unroll
+        for (int n = 0; n < N; n += 16) {
+            unsigned right[4];
+            load_matrices(right, other + n * PITCH<D_MAX> + d);
+            multiply_add<T>(products[n / 8], left, right[0], right[1]);
+            multiply_add<T>(products[n / 8 + 1], left, right[2], right[3]);
+        }
+    }
+}
+
+// sums[n] += Σ_j weights[row][j] b[j][8n + column], over N rows j of `b`.
+template <int D_MAX, int N, class T>
+__device__ __forceinline__ void matrix_add_weighted(float (&sums)[D_MAX / 8][4],
+                                                    const float (&weights)[N / 8][4],
+                                                    const T* b) {
+    const int lane = threadIdx.x % WARP_SIZE;
+    const T* other = b + lane % 16 * PITCH<D_MAX> + lane / 16 * 8;
+#pragma unroll
+    for (int j = 0; j < N; j += 16) {
+        const unsigned left[4] = {narrow_pair<T>(weights[j / 8][0], weights[j / 8][1]),
+                                  narrow_pair<T>(weights[j / 8][2], weights[j / 8][3]),
+                                  narrow_pair<T>(weights[j / 8 + 1][0], weights[j / 8 + 1][1]),
+                                  narrow_pair<T>(weights[j / 8 + 1][2], weights[j / 8 + 1][3])};
+#pragma unroll
+        for (int n = 0; n < D_MAX; n += 16) {
+            unsigned right[4];
+            load_matrices_transposed(right, other + j * PITCH<D_MAX> + n);
+            multiply_add<T>(sums[n / 8], left, right[0], right[1]);
+            multiply_add<T>(sums[n / 8 + 1], left, right[2], right[3]);
+        }
+    }
+}
+
+// A lane's numbers of a 16 × 8 product: i = 0, 1 of row lane/4, i = 2, 3 of the eighth row after it.
+__device__ __forceinline__ int row_in_product(int i) {
+    return threadIdx.x % WARP_SIZE / 4 + i / 2 * 8;
+}
+__device__ __forceinline__ int column_in_product(int i) {
+    return threadIdx.x % 4 * 2 + i % 2;
+}
+
+template <int D_MAX, class T>
+__device__ __forceinline__ void store_product(T* first, long long stride, int count, int head_size,
+                                              const float (&sums)[D_MAX / 8][4], float scale) {
+    const int row = threadIdx.x / WARP_SIZE * 16;
+#pragma unroll
+    for (int n = 0; n < D_MAX / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i += 2) {
+            const int d = n * 8 + column_in_product(i), at = row + row_in_product(i);
+            if (at < count && d < head_size)
+                *reinterpret_cast<unsigned*>(first + at * stride + d) =
+                    narrow_pair<T>(sums[n][i] * scale, sums[n][i + 1] * scale);
+        }
+}
+
+// Forward. Grid: (longest / 64, heads, sequences). Shared memory: a tile of q, two of k, two of v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(WARPS * WARP_SIZE, 2)
+attention_forward_3(const T* query_key_value, T* context, float* log_sum_exp, Batch batch,
+                    Dropout dropout) {
+    DYN_SHARED(T, queries);
+    T* keys = queries + ROWS * PITCH<D_MAX>;
+    T* values = keys + 2 * ROWS * PITCH<D_MAX>;
+    const int first_query = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const long long stride = 3LL * batch.heads * D;
+    const int own = sequence.start + first_query, count = sequence.length - first_query;
+    const int row = threadIdx.x / WARP_SIZE * 16;
+    const auto copy_keys_and_values = [&](int first) {
+        const int buffer = first / ROWS % 2 * ROWS * PITCH<D_MAX>;
+        const int token = sequence.start + first, left = sequence.length - first;
+        if (left > 0) {
+            copy_tile<D_MAX, ROWS>(keys + buffer, row_of(query_key_value, batch, KEY, token, head),
+                                   stride, left, D);
+            copy_tile<D_MAX, ROWS>(values + buffer,
+                                   row_of(query_key_value, batch, VALUE, token, head), stride, left,
+                                   D);
+        }
+        copy_async_commit();  // of nothing, too: the wait counts groups
+    };
+
+    copy_tile<D_MAX, ROWS>(queries, row_of(query_key_value, batch, QUERY, own, head), stride, count, D);
+    copy_keys_and_values(0);
+    float largest[2] = {lowest<float>(), lowest<float>()}, total[2] = {};
+    float sums[D_MAX / 8][4] = {};
+    for (int first = 0; first < sequence.length; first += ROWS) {
+        copy_keys_and_values(first + ROWS);
+        copy_async_wait<1>();
+        __syncthreads();  // everyone's copies of this tile are here
+        const int buffer = first / ROWS % 2 * ROWS * PITCH<D_MAX>;
+        float scores[ROWS / 8][4];
+        matrix_products<D_MAX, ROWS>(queries, row, keys + buffer, scores);
+
+        float now_largest[2] = {largest[0], largest[1]};
+#pragma unroll
+        for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int key = first + n * 8 + column_in_product(i);
+                if (key >= sequence.length) continue;
+                scores[n][i] = masked_score(batch, sequence.start + key, none_real,
+                                            scores[n][i] * (float(batch.scale) * LOG2_E));
+                now_largest[i / 2] = fmax(now_largest[i / 2], scores[n][i]);
+            }
+        float rescale[2], sum[2] = {};
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            now_largest[half] = warp_max<4>(now_largest[half]);
+            rescale[half] = power_of_2(largest[half] - now_largest[half]);
+            largest[half] = now_largest[half];
+        }
+#pragma unroll
+        for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int key = first + n * 8 + column_in_product(i);
+                const int query = first_query + row + row_in_product(i);
+                const bool inside = key < sequence.length;
+                scores[n][i] = inside ? power_of_2(scores[n][i] - largest[i / 2]) : 0.0f;
+                sum[i / 2] += scores[n][i];
+                if (dropout.enabled && inside && query < sequence.length)
+                    scores[n][i] *= keep_scale<float>(dropout, blockIdx.z, head, sequence.start,
+                                                      query, key);
+            }
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            total[half] = total[half] * rescale[half] + warp_sum<4>(sum[half]);
+#pragma unroll
+        for (int n = 0; n < D_MAX / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) sums[n][i] *= rescale[i / 2];
+        matrix_add_weighted<D_MAX, ROWS>(sums, scores, values + buffer);
+        __syncthreads();  // all have used this tile: the copies after the next may overwrite it
+    }
+#pragma unroll
+    for (int n = 0; n < D_MAX / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) sums[n][i] /= total[i / 2];
+    store_product<D_MAX>(context_row(context, batch, own, head), (long long)batch.heads * D, count, D,
+                         sums, 1.0f);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int at = row + row_in_product(2 * half);
+        if (at < count && threadIdx.x % 4 == 0)
+            log_sum_exp[at_row(batch, own + at, head)] = largest[half] * LN_2 + log(total[half]);
+    }
+}
+
+// p̃ and ds of 16 rows, from q·k and dc·v; 0 outside the sequence.
+template <bool KEYS_ARE_ROWS>
+__device__ __forceinline__ void rebuild_product(float (&products)[COLUMNS / 8][4],
+                                                float (&dvalues)[COLUMNS / 8][4],
+                                                const float* log_sum_exp, const float* delta,
+                                                const Batch& batch, const Dropout& dropout,
+                                                const Sequence& sequence, bool none_real,
+                                                int first_row, int first_column) {
+    const int head = blockIdx.y;
+#pragma unroll
+    for (int n = 0; n < COLUMNS / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int a = first_row + row_in_product(i);
+            const int b = first_column + n * 8 + column_in_product(i);
+            const int query = KEYS_ARE_ROWS ? b : a, key = KEYS_ARE_ROWS ? a : b;
+            if (query >= sequence.length || key >= sequence.length) {
+                products[n][i] = dvalues[n][i] = 0;
+                continue;
+            }
+            const long long at = at_row(batch, sequence.start + query, head);
+            const float score = masked_score(batch, sequence.start + key, none_real,
+                                             products[n][i] * float(batch.scale));
+            const float p = power_of_2((score - log_sum_exp[at]) * LOG2_E);
+            const float keep =
+                keep_scale<float>(dropout, blockIdx.z, head, sequence.start, query, key);
+            products[n][i] = p * keep;
+            dvalues[n][i] = p * (dvalues[n][i] * keep - delta[at]);
+        }
+}
+
+// dq. Grid: (longest / 64, heads, sequences). Shared memory: tiles of q and dc, two of k, two of v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(WARPS * WARP_SIZE, 2)
+attention_backward_query_3(const T* dcontext, const T* query_key_value, const float* log_sum_exp,
+                           const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    DYN_SHARED(T, queries);
+    T* gradients = queries + ROWS * PITCH<D_MAX>;
+    T* keys = gradients + ROWS * PITCH<D_MAX>;
+    T* values = keys + 2 * COLUMNS * PITCH<D_MAX>;
+    const int first_query = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const long long stride = 3LL * batch.heads * D;
+    const int own = sequence.start + first_query, count = sequence.length - first_query;
+    const int row = threadIdx.x / WARP_SIZE * 16;
+    const auto copy_keys_and_values = [&](int first) {
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        const int token = sequence.start + first, left = sequence.length - first;
+        if (left > 0) {
+            copy_tile<D_MAX, COLUMNS>(keys + buffer, row_of(query_key_value, batch, KEY, token, head),
+                                      stride, left, D);
+            copy_tile<D_MAX, COLUMNS>(values + buffer,
+                                      row_of(query_key_value, batch, VALUE, token, head), stride,
+                                      left, D);
+        }
+        copy_async_commit();
+    };
+
+    copy_tile<D_MAX, ROWS>(queries, row_of(query_key_value, batch, QUERY, own, head), stride, count, D);
+    copy_tile<D_MAX, ROWS>(gradients, context_row(dcontext, batch, own, head),
+                           (long long)batch.heads * D, count, D);
+    copy_keys_and_values(0);
+    float dquery[D_MAX / 8][4] = {};
+    for (int first = 0; first < sequence.length; first += COLUMNS) {
+        copy_keys_and_values(first + COLUMNS);
+        copy_async_wait<1>();
+        __syncthreads();  // everyone's copies of this tile are here
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        float products[COLUMNS / 8][4], dscores[COLUMNS / 8][4];
+        matrix_products<D_MAX, COLUMNS>(queries, row, keys + buffer, products);
+        matrix_products<D_MAX, COLUMNS>(gradients, row, values + buffer, dscores);
+        rebuild_product<false>(products, dscores, log_sum_exp, delta, batch, dropout, sequence,
+                               none_real, first_query + row, first);
+        matrix_add_weighted<D_MAX, COLUMNS>(dquery, dscores, keys + buffer);
+        __syncthreads();  // all have used this tile: the copies after the next may overwrite it
+    }
+    store_product<D_MAX>(row_of(dquery_key_value, batch, QUERY, own, head), stride, count, D, dquery,
+                         batch.scale);
+}
+
+// dk and dv. Grid: (longest / 64, heads, sequences). Shared memory: tiles of k and v, two of q, two
+// of dc.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(WARPS * WARP_SIZE, 2)
+attention_backward_key_3(const T* dcontext, const T* query_key_value, const float* log_sum_exp,
+                         const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    DYN_SHARED(T, keys);
+    T* values = keys + ROWS * PITCH<D_MAX>;
+    T* queries = values + ROWS * PITCH<D_MAX>;
+    T* gradients = queries + 2 * COLUMNS * PITCH<D_MAX>;
+    const int first_key = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_key >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const long long stride = 3LL * batch.heads * D;
+    const int own = sequence.start + first_key, count = sequence.length - first_key;
+    const int row = threadIdx.x / WARP_SIZE * 16;
+    const auto copy_queries_and_gradients = [&](int first) {
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        const int token = sequence.start + first, left = sequence.length - first;
+        if (left > 0) {
+            copy_tile<D_MAX, COLUMNS>(queries + buffer,
+                                      row_of(query_key_value, batch, QUERY, token, head), stride,
+                                      left, D);
+            copy_tile<D_MAX, COLUMNS>(gradients + buffer, context_row(dcontext, batch, token, head),
+                                      (long long)batch.heads * D, left, D);
+        }
+        copy_async_commit();
+    };
+
+    copy_tile<D_MAX, ROWS>(keys, row_of(query_key_value, batch, KEY, own, head), stride, count, D);
+    copy_tile<D_MAX, ROWS>(values, row_of(query_key_value, batch, VALUE, own, head), stride, count, D);
+    copy_queries_and_gradients(0);
+    float dkey[D_MAX / 8][4] = {}, dvalue[D_MAX / 8][4] = {};
+    for (int first = 0; first < sequence.length; first += COLUMNS) {
+        copy_queries_and_gradients(first + COLUMNS);
+        copy_async_wait<1>();
+        __syncthreads();  // everyone's copies of this tile are here
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        float probabilities[COLUMNS / 8][4], dscores[COLUMNS / 8][4];
+        matrix_products<D_MAX, COLUMNS>(keys, row, queries + buffer, probabilities);
+        matrix_products<D_MAX, COLUMNS>(values, row, gradients + buffer, dscores);
+        rebuild_product<true>(probabilities, dscores, log_sum_exp, delta, batch, dropout, sequence,
+                              none_real, first_key + row, first);
+        matrix_add_weighted<D_MAX, COLUMNS>(dvalue, probabilities, gradients + buffer);
+        matrix_add_weighted<D_MAX, COLUMNS>(dkey, dscores, queries + buffer);
+        __syncthreads();  // all have used this tile: the copies after the next may overwrite it
+    }
+    store_product<D_MAX>(row_of(dquery_key_value, batch, KEY, own, head), stride, count, D, dkey,
+                         batch.scale);
+    store_product<D_MAX>(row_of(dquery_key_value, batch, VALUE, own, head), stride, count, D, dvalue,
+                         1.0f);
+}

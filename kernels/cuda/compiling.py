@@ -1,0 +1,97 @@
+"""Compiles kernels for GPUs with NVRTC, which needs no GPU and no driver (extra `cuda-compile`)."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from albert_np.kernels.cuda.launch import SOURCES, program
+
+
+class CompileError(Exception):
+    """The sources do not compile; the compiler's own words."""
+
+
+class Report(NamedTuple):
+    """What the compiler says of one kernel.
+
+    Attributes
+    ----------
+    registers : int
+        A thread.
+    stack_bytes, spill_bytes : int
+        Local memory a thread: of arrays that are indexed by variables; and what registers did not
+        hold, stored and loaded.
+    shared_bytes : int
+        Static shared memory a block.
+    """
+
+    registers: int
+    stack_bytes: int
+    spill_bytes: int
+    shared_bytes: int
+
+
+ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", re.S)
+FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+
+
+def compile_kernels(file, kernels, architecture, sources=SOURCES):
+    """Compile kernels of one file to machine code.
+
+    Parameters
+    ----------
+    file : str
+    kernels : sequence of str
+        Each with its template arguments.
+    architecture : str
+        Such as "sm_90a".
+    sources : path, optional
+
+    Returns
+    -------
+    dict of str to Report
+        By kernel.
+
+    Raises
+    ------
+    CompileError
+    """
+    from cuda.bindings import nvrtc
+
+    text = program(file, Path(sources)).encode()
+    handle = _done(nvrtc.nvrtcCreateProgram(text, b"program.cu", 0, [], []))
+    try:
+        for kernel in kernels:
+            _done(nvrtc.nvrtcAddNameExpression(handle, kernel.encode()))
+        options = (f"-arch={architecture}", "-std=c++17", f"-I{Path(sources)}", "-Xptxas=-v")
+        encoded = [option.encode() for option in options]
+        (status,) = nvrtc.nvrtcCompileProgram(handle, len(encoded), encoded)
+        log = b" " * _done(nvrtc.nvrtcGetProgramLogSize(handle))
+        _done(nvrtc.nvrtcGetProgramLog(handle, log))
+        log = log.decode(errors="replace")
+        if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+            raise CompileError(f"{file} for {architecture}:\n{log}")
+        reports = {entry[1]: _report(entry[2]) for entry in ENTRY.finditer(log)}
+        lowered = [_done(nvrtc.nvrtcGetLoweredName(handle, k.encode())) for k in kernels]
+        return {k: reports[name.decode()] for k, name in zip(kernels, lowered, strict=True)}
+    finally:
+        nvrtc.nvrtcDestroyProgram(handle)
+
+
+def _done(answer):
+    """What a call of NVRTC gave, after its status."""
+    status, *values = answer
+    if status.value != 0:
+        raise CompileError(f"NVRTC answered {status.name}")
+    return values[0] if values else None
+
+
+def _report(text):
+    stack, stores, loads = map(int, FRAME.search(text).groups())
+    shared = re.search(r"(\d+) bytes smem", text)
+    return Report(
+        registers=int(re.search(r"Used (\d+) registers", text)[1]),
+        stack_bytes=stack,
+        spill_bytes=stores + loads,
+        shared_bytes=int(shared[1]) if shared else 0,
+    )

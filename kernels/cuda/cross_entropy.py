@@ -1,0 +1,131 @@
+"""The decoder and its loss, without all logits at once: the launches of `cross_entropy.cu`.
+
+The matrix products are those of the arrays' own library.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from albert_np.kernels.cuda import launcher
+from albert_np.kernels.cuda.arrays import (
+    Argument,
+    checked,
+    columns_of,
+    finish_sums,
+    launch,
+    problem_of,
+    wide,
+)
+
+FILE = "cross_entropy.cu"
+
+
+class LinearCrossEntropyCache(NamedTuple):
+    x: object  # (T, E)
+    weight: object  # (V, E)
+    bias: object  # (V,)
+    labels: object  # (T,), int64
+    states: object  # (T, 3): max z, Σ exp(z − max z), z_label
+    inverse_count: object  # (1,): 1 / the number of rows with a label
+
+
+def linear_cross_entropy_forward(executor, x, weight, bias, labels):
+    """`albert_np.functions.fused.linear_cross_entropy_forward`.
+
+        loss = cross_entropy(x Wᵀ + b, labels)
+
+    Parameters
+    ----------
+    executor
+        What runs the launches.
+    x : array, shape (T, E)
+        float16, bfloat16, float32 or float64.
+    weight : array, shape (V, E)
+    bias : array, shape (V,)
+    labels : integer array, shape (T,)
+        In [0, V); rows labelled −100 are left out.
+
+    Returns
+    -------
+    loss : array, shape ()
+        Not a number where no row has a label.
+    cache : LinearCrossEntropyCache
+    """
+    E, V = columns_of(executor, "x", x), columns_of(executor, "bias", bias)
+    if x.ndim != 2:
+        raise ValueError(f"x has shape {x.shape}; expected (T, E)")
+    x, weight, bias = checked(
+        executor,
+        Argument("x", x, x.shape),
+        Argument("weight", weight, (V, E)),
+        Argument("bias", bias, (V,)),
+    )
+    executor.check("labels", labels)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels has dtype {labels.dtype}; expected integers")
+    if tuple(labels.shape) != x.shape[:1]:
+        raise ValueError(f"labels has shape {labels.shape}; expected {x.shape[:1]}")
+    labels = executor.contiguous(labels.astype(np.int64, copy=False))
+
+    rows, type_name = x.shape[0], launcher.TYPES[x.dtype.name]
+    states = executor.empty((rows, 3), wide(x.dtype))
+    for first, end in launcher.vocabulary_blocks(rows, V):
+        logits = _product(x, weight[first:end].T)
+        plan = launcher.each_row(f"cross_entropy_forward_1<{type_name}>", rows)
+        sizes = (np.int32(first), np.int32(end - first))
+        launch(executor, FILE, plan, logits, bias[first:end], labels, states, *sizes)
+    loss, inverse_count = executor.empty((1,), x.dtype), executor.empty((1,), wide(x.dtype))
+    plan = launcher.each_row(f"cross_entropy_loss_1<{type_name}>", 1)
+    launch(executor, FILE, plan, states, labels, loss, inverse_count, np.int32(rows))
+    cache = LinearCrossEntropyCache(x, weight, bias, labels, states, inverse_count)
+    return loss.reshape(()), cache
+
+
+def linear_cross_entropy_backward(executor, dloss, cache, into=None):
+    """Backward pass of `linear_cross_entropy_forward`, from the logits computed again.
+
+    Parameters
+    ----------
+    executor
+    dloss : array, shape ()
+    cache : LinearCrossEntropyCache
+    into : (array (V, E), array (V,)), optional
+        Slots that dweight and dbias are added to, in place.
+
+    Returns
+    -------
+    dx : array, shape (T, E)
+    dweight : array, shape (V, E)
+    dbias : array, shape (V,)
+    """
+    x, weight, bias, labels, states, inverse_count = cache
+    _, dloss = checked(executor, Argument("x", x, x.shape), Argument("dloss", dloss, ()))
+    dloss = dloss.reshape(1)
+    if into is None:
+        into = [executor.zeros(parameter.shape, x.dtype) for parameter in (weight, bias)]
+    dweight, dbias = into
+    dx = executor.zeros(x.shape, wide(x.dtype))
+    rows = x.shape[0]
+    for first, end in launcher.vocabulary_blocks(rows, len(bias)):
+        dlogits = _product(x, weight[first:end].T)
+        problem = problem_of(executor, end - first, dlogits)
+        plan = launcher.cross_entropy_backward(problem)
+        partial = executor.empty((plan.parts, end - first), wide(x.dtype))
+        launch(
+            executor,
+            FILE,
+            plan,
+            *(dlogits, bias[first:end], labels, states, inverse_count, dloss, partial),
+            *map(np.int32, (first, rows, end - first, plan.rows_a_block)),
+        )
+        dx += _product(dlogits, weight[first:end])
+        dweight[first:end] += _product(dlogits.T, x)
+        slots = (dbias[first:end],)
+        finish_sums(executor, FILE, problem, partial, plan.parts, slots, 1)
+    return dx.astype(x.dtype, copy=False), dweight, dbias
+
+
+def _product(a, b):
+    """a b, in the dtype of both: of bfloat16 on the CPU, `@` gives float32."""
+    return (a @ b).astype(a.dtype, copy=False)

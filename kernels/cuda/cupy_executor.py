@@ -1,0 +1,119 @@
+"""Runs launches on a GPU, through CuPy."""
+
+from pathlib import Path
+
+import numpy as np
+
+from albert_np.kernels.cuda.launch import SOURCES, Struct, program
+from albert_np.kernels.cuda.launcher import STATIC_SHARED
+
+# A kernel that wants more shared memory must be allowed to. Of the 48 KiB that any kernel may have,
+# what it declares itself is part.
+UNASKED_SHARED = 48 * 1024 - STATIC_SHARED
+OLDEST = (7, 5)  # the oldest GPUs that the kernels are compiled for in the tests
+OPTIONS = ("-std=c++17",)
+
+
+class CupyExecutor:
+    """Runs launches on CuPy arrays, on the current stream, without waiting for them.
+
+    Each kernel is compiled when it is first launched; CuPy keeps what it compiles on disk.
+
+    Parameters
+    ----------
+    sources : path, optional
+        The directory of the kernels.
+
+    Raises
+    ------
+    ImportError
+        If CuPy is not installed.
+    RuntimeError
+        If there is no driver, no GPU, or too old a one.
+    """
+
+    def __init__(self, sources=SOURCES):
+        try:
+            import cupy
+        except ImportError:
+            raise ImportError(
+                "the back end 'cuda' needs the library cupy, which is not installed: "
+                "python -m pip install 'albert-np[cuda]'"
+            ) from None
+        self.cupy = cupy
+        self.sources = Path(sources)
+        try:
+            device = cupy.cuda.Device()
+            attributes = device.attributes
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise RuntimeError(
+                f"the back end 'cuda' found no GPU that it can use: {error}"
+            ) from None
+        self.capability = divmod(int(device.compute_capability), 10)
+        if self.capability < OLDEST:
+            raise RuntimeError(
+                f"the GPU has compute capability {'.'.join(map(str, self.capability))}; "
+                f"the back end 'cuda' needs {'.'.join(map(str, OLDEST))}"
+            )
+        self.multiprocessors = attributes["MultiProcessorCount"]
+        self.shared_limit = attributes["MaxSharedMemoryPerBlockOptin"]
+        self._kernels = {}
+
+    def check(self, name, array):
+        """Raise unless the array is one that the kernels can run on."""
+        if not isinstance(array, self.cupy.ndarray):
+            raise TypeError(f"{name} is a {type(array).__name__}; expected a cupy.ndarray")
+        current = self.cupy.cuda.Device().id
+        if array.device.id != current:
+            raise ValueError(f"{name} is on GPU {array.device.id}; the current one is {current}")
+
+    def empty(self, shape, dtype):
+        return self.cupy.empty(shape, dtype)
+
+    def zeros(self, shape, dtype):
+        return self.cupy.zeros(shape, dtype)
+
+    def contiguous(self, array):
+        return self.cupy.ascontiguousarray(array)
+
+    def uploaded(self, array):
+        """A NumPy array where the kernels can read it; a CuPy array is there already."""
+        return self.cupy.ascontiguousarray(self.cupy.asarray(array))
+
+    def pointer(self, array):
+        return array.data.ptr
+
+    def launch(self, launch):
+        """Put one launch on the current stream."""
+        device = self.cupy.cuda.Device().id
+        key = (device, launch.file, launch.kernel)
+        if key not in self._kernels:
+            self._kernels[key] = self._compiled(launch.file, launch.kernel)
+        kernel = self._kernels[key]
+        if launch.shared_bytes > UNASKED_SHARED:
+            kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
+        arguments = tuple(self._value(argument) for argument in launch.arguments)
+        kernel(launch.grid, launch.block, arguments, shared_mem=launch.shared_bytes)
+
+    def _compiled(self, file, kernel):
+        module = self.cupy.RawModule(
+            code=program(file, self.sources),
+            options=(*OPTIONS, f"-I{self.sources}"),
+            name_expressions=(kernel,),
+        )
+        return module.get_function(kernel)
+
+    def _value(self, argument):
+        """What CuPy passes on as that parameter."""
+        if argument is None:
+            return np.uintp(0)
+        if isinstance(argument, Struct):
+            members = [
+                np.uintp(0 if member is None else self.pointer(member))
+                if member is None or np.ndim(member)
+                else member
+                for member in argument.members
+            ]
+            # CuPy passes an array of NumPy's with one element by value.
+            return np.array(tuple(members), argument.dtype)
+        return argument

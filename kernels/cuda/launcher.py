@@ -1,0 +1,298 @@
+"""Which version of a kernel runs, on which grid, with how much shared memory.
+
+Pure arithmetic on sizes. A version that is asked for by its number is taken; otherwise the fastest
+that fits: the later versions want rows that are whole packs of 16 bytes, and addresses to match.
+"""
+
+from typing import NamedTuple
+
+from albert_np.kernels.cuda.launch import TYPES, ceil_div
+
+WARP = 32
+PACK_BYTES = 16
+MAX_THREADS = 1024
+STATIC_SHARED = 10 * 1024  # bytes a block: what kernels declare themselves, rounded up
+PARTS_A_MULTIPROCESSOR = 8  # of blocks that each sum some of the rows
+
+
+class Plan(NamedTuple):
+    """Of one launch: the kernel's name, grid, block; and what its blocks divide the rows into."""
+
+    kernel: str
+    grid: tuple
+    block: tuple
+    parts: int = 1
+    rows_a_block: int = 0
+    shared_bytes: int = 0
+
+
+class Problem(NamedTuple):
+    """What a kernel of rows and columns is planned for.
+
+    Attributes
+    ----------
+    rows, columns : int
+    dtype : numpy.dtype
+    aligned : bool
+        Whether every array begins at a multiple of 16 bytes.
+    multiprocessors : int
+    """
+
+    rows: int
+    columns: int
+    dtype: object
+    aligned: bool
+    multiprocessors: int
+
+    @property
+    def type(self):
+        return TYPES[self.dtype.name]
+
+    @property
+    def pack(self):
+        """Numbers in 16 bytes."""
+        return PACK_BYTES // self.dtype.itemsize
+
+    @property
+    def packs(self):
+        """16-byte pieces of a row."""
+        return self.columns // self.pack
+
+    @property
+    def in_packs(self):
+        return self.aligned and self.columns % self.pack == 0
+
+
+def chosen(version, fitting):
+    """The version asked for, or else the last of those that fit.
+
+    Raises
+    ------
+    ValueError
+        If the one asked for does not fit.
+    """
+    if version is None:
+        return fitting[-1]
+    if version not in fitting:
+        numbers = ", ".join(map(str, fitting))
+        raise ValueError(f"version {version} of the kernel does not fit; these do: {numbers}")
+    return version
+
+
+def _rows_in_parts(rows, parts):
+    """At most that many parts of equally many rows: how many, and of how many."""
+    rows_a_block = max(1, ceil_div(rows, max(1, parts)))
+    return ceil_div(rows, rows_a_block), rows_a_block
+
+
+def gelu_new_forward(problem, version=None):
+    """Plan y = gelu_new(x + b)."""
+    version = chosen(version, [1, 2] if problem.in_packs else [1])
+    elements = problem.rows * problem.columns
+    a_block = 256 * (4 * problem.pack if version == 2 else 1)
+    name = f"gelu_new_forward_{version}<{problem.type}>"
+    return Plan(name, (ceil_div(elements, a_block),), (256,))
+
+
+def gelu_new_backward(problem, version=None):
+    """Plan dx and the partial sums of db."""
+    version = chosen(version, [1, 2] if problem.in_packs else [1])
+    block, columns_a_block = {1: ((128,), 128), 2: ((WARP, 8), WARP * problem.pack)}[version]
+    name = f"gelu_new_backward_{version}<{problem.type}>"
+    return _columns_in_parts(problem, name, block, columns_a_block)
+
+
+def _columns_in_parts(problem, name, block, columns_a_block):
+    """Plan a kernel whose blocks take some columns of some of the rows, and sum down them."""
+    across = ceil_div(problem.columns, columns_a_block)
+    wanted = ceil_div(PARTS_A_MULTIPROCESSOR * problem.multiprocessors, max(1, across))
+    parts, rows_a_block = _rows_in_parts(problem.rows, wanted)
+    return Plan(name, (across, parts), block, parts, rows_a_block)
+
+
+LOGITS_A_BLOCK = 1 << 24  # 32 MiB of 2-byte logits: within the cache of a large GPU
+
+
+def vocabulary_blocks(rows, vocabulary):
+    """Where the blocks of a vocabulary begin and end: whole packs, so that rows stay aligned."""
+    columns = max(64, LOGITS_A_BLOCK // max(1, rows) // 64 * 64)
+    return [(first, min(first + columns, vocabulary)) for first in range(0, vocabulary, columns)]
+
+
+def cross_entropy_backward(problem):
+    """Plan dz and the partial sums of db."""
+    return _columns_in_parts(problem, f"cross_entropy_backward_1<{problem.type}>", (128,), 128)
+
+
+def each_row(kernel, rows):
+    """Plan a kernel with a block a row."""
+    return Plan(kernel, (rows,), (256,))
+
+
+# Numbers of a row that one thread of layer norm holds in registers: with one warp a row; with more.
+HELD_BY_A_LANE = {2: 32, 4: 32, 8: 16}
+HELD_BY_A_THREAD = {2: 32, 4: 16, 8: 8}
+# Columns whose three sums one thread of its backward pass holds, beside dy and x̂.
+SUMMED_BY_A_THREAD = {2: 8, 4: 8, 8: 2}
+
+
+def layer_norm_forward(problem, version=None):
+    """Plan x̂ and y. A row that one warp can hold is given one, and four rows go to a block."""
+    a_lane = HELD_BY_A_LANE[problem.dtype.itemsize] // problem.pack
+    a_thread = HELD_BY_A_THREAD[problem.dtype.itemsize] // problem.pack
+    most_warps = MAX_THREADS // WARP
+    fits = problem.in_packs and problem.packs <= most_warps * WARP * a_thread
+    version = chosen(version, [1, 2] if fits else [1])
+    if version == 1:
+        return Plan(f"layer_norm_forward_1<{problem.type}>", (problem.rows,), (256,))
+    warps, rows = 1, 4
+    if problem.packs > WARP * a_lane:
+        rows = 1
+        while problem.packs > warps * WARP * a_thread:
+            warps *= 2
+    packs = ceil_div(problem.packs, warps * WARP)
+    name = f"layer_norm_forward_2<{problem.type}, {warps}, {packs}>"
+    return Plan(name, (ceil_div(problem.rows, rows),), (warps * WARP, rows))
+
+
+def layer_norm_backward(problem, version=None):
+    """Plan dt, dx and the partial sums of dw, dshift and db."""
+    packs = ceil_div(problem.packs, MAX_THREADS)
+    fits = problem.in_packs and packs * problem.pack <= SUMMED_BY_A_THREAD[problem.dtype.itemsize]
+    version = chosen(version, [1, 2] if fits else [1])
+    if version == 1:
+        threads, name = 256, f"layer_norm_backward_1<{problem.type}>"
+    else:
+        threads = WARP * ceil_div(problem.packs, WARP * packs)
+        bound = max(128, 1 << (threads - 1).bit_length())
+        name = f"layer_norm_backward_2<{problem.type}, {packs}, {bound}>"
+    wanted = problem.multiprocessors * max(1, MAX_THREADS // threads)
+    parts, rows_a_block = _rows_in_parts(problem.rows, wanted)
+    return Plan(name, (parts,), (threads,), parts, rows_a_block)
+
+
+LARGEST_HEAD_SIZE = 128  # of the tiled kernels
+TILE = 32  # rows of version 2's blocks
+ROWS, COLUMNS = 64, 32  # of version 3's; columns in its backward pass
+LARGEST_GRID = 65535  # blocks in y and in z
+TENSOR_CORES = (8, 0)  # the first GPUs that have version 3's instructions
+
+
+class AttentionProblem(NamedTuple):
+    """What attention is planned for.
+
+    Attributes
+    ----------
+    sequences, longest, tokens : int
+        How many sequences, the columns of the padded batch, and tokens in all.
+    heads, head_size : int
+    dtype : numpy.dtype
+    aligned : bool
+        Whether every array begins at a multiple of 16 bytes.
+    capability : (int, int)
+        Of the GPU.
+    shared_limit : int
+        Bytes of shared memory that a block may have.
+    """
+
+    sequences: int
+    longest: int
+    tokens: int
+    heads: int
+    head_size: int
+    dtype: object
+    aligned: bool
+    capability: tuple
+    shared_limit: int
+
+    @property
+    def type(self):
+        return TYPES[self.dtype.name]
+
+    @property
+    def wide_bytes(self):
+        return max(4, self.dtype.itemsize)
+
+    @property
+    def padded_head_size(self):
+        """What the tiled kernels are compiled for; smaller heads are filled up with zeros."""
+        return 64 if self.head_size <= 64 else 128
+
+    def plan(self, kernel, rows_a_block, threads, shared_bytes):
+        grid = (ceil_div(self.longest, rows_a_block), self.heads, self.sequences)
+        return Plan(kernel, grid, (threads,), shared_bytes=shared_bytes)
+
+
+def _attention_row(problem, kernel, rows):
+    """Plan a kernel of version 1, that holds so many rows of scores in shared memory."""
+    shared_bytes = rows * problem.longest * problem.wide_bytes
+    return problem.plan(f"{kernel}_1<{problem.type}>", 1, 128, shared_bytes)
+
+
+def _attention_tiles(problem, kernel, tiles):
+    """Plan a kernel of version 2, that holds so many tiles, each row one number longer."""
+    widest = problem.padded_head_size
+    shared_bytes = tiles * TILE * (widest + 1) * problem.wide_bytes
+    return problem.plan(f"{kernel}_2<{problem.type}, {widest}>", TILE, 64, shared_bytes)
+
+
+def _attention_matrices(problem, kernel, rows):
+    """Plan a kernel of version 3, that holds so many rows, each 8 numbers longer."""
+    widest = problem.padded_head_size
+    shared_bytes = rows * (widest + 8) * problem.dtype.itemsize
+    return problem.plan(f"{kernel}_3<{problem.type}, {widest}>", ROWS, 128, shared_bytes)
+
+
+def _fitting(problem, version, plans):
+    """The plan of the version asked for, or of the last that fits in shared memory."""
+    room = problem.shared_limit - STATIC_SHARED
+    needed = {number: max(p.shared_bytes for p in plan) for number, plan in plans.items()}
+    fitting = [number for number in plans if needed[number] <= room]
+    if not fitting:
+        raise ValueError(
+            f"attention of {problem.longest} columns and head size {problem.head_size} needs "
+            f"{needed[1]} bytes of shared memory; a block may have {room}"
+        )
+    return plans[chosen(version, fitting)]
+
+
+def _has_matrices(problem):
+    """Whether version 3 takes such heads: 2-byte numbers, rows of whole packs."""
+    in_packs = problem.aligned and problem.head_size % 8 == 0
+    return problem.dtype.itemsize == 2 and in_packs and problem.capability >= TENSOR_CORES
+
+
+def attention_forward(problem, version=None):
+    """Plan the context and the rows' log-sum-exp."""
+    name = "attention_forward"
+    plans = {1: [_attention_row(problem, name, 1)]}
+    if problem.head_size <= LARGEST_HEAD_SIZE:
+        plans[2] = [_attention_tiles(problem, name, 3)]
+        if _has_matrices(problem):
+            plans[3] = [_attention_matrices(problem, name, 5 * ROWS)]
+    (plan,) = _fitting(problem, version, plans)
+    return plan
+
+
+def attention_backward(problem, version=None):
+    """Plan dq; and dk and dv: two launches."""
+    query, key = "attention_backward_query", "attention_backward_key"
+    plans = {1: [_attention_row(problem, query, 1), _attention_row(problem, key, 2)]}
+    # Four float64 sums for each of 128 columns are more than a thread's registers hold.
+    largest = LARGEST_HEAD_SIZE if problem.wide_bytes == 4 else LARGEST_HEAD_SIZE // 2
+    if problem.head_size <= largest:
+        plans[2] = [_attention_tiles(problem, kernel, 4) for kernel in (query, key)]
+        if _has_matrices(problem):
+            rows = 2 * ROWS + 4 * COLUMNS
+            plans[3] = [_attention_matrices(problem, kernel, rows) for kernel in (query, key)]
+    return _fitting(problem, version, plans)
+
+
+def attention_delta(problem):
+    """Plan δ, which backward begins with."""
+    return Plan(f"attention_delta_1<{problem.type}>", (problem.tokens, problem.heads), (WARP,))
+
+
+def each_element(kernel, elements):
+    """Plan a kernel with one thread an element."""
+    return Plan(kernel, (ceil_div(elements, 256),), (256,))

@@ -1,0 +1,400 @@
+"""What the tests of the CUDA kernels share: types, bounds, and one check for each function."""
+
+import os
+import subprocess
+
+import ml_dtypes
+import numpy as np
+import pytest
+from functions_support import layer_norm_condition
+
+from albert_np.functions.activations import CUBIC, TWO_ROOT_2_OVER_PI
+from albert_np.functions.attention import attention_backward, attention_forward
+from albert_np.functions.dropout import Dropout, keep_mask
+from albert_np.functions.fused import (
+    bias_dropout_residual_layer_norm_backward,
+    bias_dropout_residual_layer_norm_forward,
+    bias_gelu_new_backward,
+    bias_gelu_new_forward,
+    linear_cross_entropy_backward,
+    linear_cross_entropy_forward,
+)
+from albert_np.functions.layer_norm import layer_norm_backward, layer_norm_forward
+from albert_np.functions.packing import packed_batch
+from albert_np.kernels import cuda
+from albert_np.kernels.cuda.arrays import wide
+from albert_np.kernels.cuda.host import COMPILER, KERNEL_OPTIONS, OPTIONS
+
+
+def compiler_fits():
+    """Whether the compiler has what the machine on the CPU is made of: g++ 12 on Linux has."""
+    command = [COMPILER, *OPTIONS, *KERNEL_OPTIONS, "-x", "c++", "-", "-o", os.devnull, "-c"]
+    needed = "#include <sys/mman.h>\n_Float16 half(float x) { return x; }\n"
+    try:
+        return subprocess.run(command, input=needed, text=True, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+NEEDS_COMPILER = pytest.mark.skipif(not compiler_fits(), reason="needs g++ 12 or later, on Linux")
+
+# `.ci/run` sets it: all shapes and all types, where the plain run takes a sample.
+ALL = bool(os.environ.get("ALBERT_NP_ALL_KERNELS"))
+
+FLOAT16, FLOAT32, FLOAT64 = map(np.dtype, (np.float16, np.float32, np.float64))
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+DTYPES = [FLOAT16, BFLOAT16, FLOAT32, FLOAT64]
+FEW_UNITS = 8  # roundings of exp and of the operations around it
+
+
+def sample(everything, some):
+    """All of a list in the full run, and some of it in the plain one."""
+    return everything if ALL else some
+
+
+def random(rng, shape, dtype, scale=1.0):
+    """Normal numbers, rounded to the type; read-only, as no kernel may write into its input."""
+    x = (scale * rng.standard_normal(shape)).astype(dtype)
+    x.flags.writeable = False
+    return x
+
+
+def exact(*arrays):
+    return tuple(array.astype(np.float64) for array in arrays)
+
+
+def assert_rounded(actual, expected, dtype, kept, units, terms):
+    """|actual − expected| ≤ ½ eps · (|result| + kept) + units · wide eps · terms.
+
+    The first part is the noise floor of the type: half a unit in the last place for the rounding of
+    the result, and for that of what is `kept` between the passes, as far as it reaches the result.
+    All else is computed in the wide type: `terms` is the sum of the absolute values of the terms
+    that the result is made of, `units` the number of roundings that each goes through.
+    """
+    assert actual.shape == np.shape(expected) and actual.dtype == dtype
+    info = ml_dtypes.finfo(dtype)
+    eps, tiny = float(info.eps), float(info.tiny)
+    result = np.maximum(np.abs(actual.astype(np.float64)), np.abs(expected))
+    bound = eps / 2 * (result + kept + tiny) + units * np.finfo(wide(dtype)).eps * terms
+    error = np.abs(actual.astype(np.float64) - expected)
+    assert np.all(error <= bound), f"off by {np.max(error / bound)} times the bound"
+
+
+def assert_sums(actual, before, expected, dtype, kept, units, terms):
+    """A gradient that was added to a slot, or that is one of its own (before = 0)."""
+    total = expected + before
+    assert_rounded(actual, total, dtype, kept, units, terms + np.abs(before))
+
+
+# ---- bias + gelu_new --------------------------------------------------------------------------
+
+
+def check_gelu_new(executor, dtype, rows, columns, version=None, seed=0):
+    """Forward, backward, the output again, and a slot that the gradient is added to."""
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    x, dy = random(rng, (rows, columns), dtype, 3), random(rng, (rows, columns), dtype)
+    bias = random(rng, columns, dtype)
+    y, cache = functions["bias_gelu_new_forward"](x, bias, version=version)
+    np.testing.assert_array_equal(functions["bias_gelu_new_output"](cache), y)
+    slot = random(rng, columns, dtype).copy()
+    (before,) = exact(slot)
+    dx, dbias = functions["bias_gelu_new_backward"](dy, cache, version=version)
+    _, into = functions["bias_gelu_new_backward"](dy, cache, into=(slot,), version=version)
+    assert into is slot
+
+    x, bias, dy = exact(x, bias, dy)
+    expected, z = bias_gelu_new_forward(x, bias)
+    expected_dx, expected_dbias = bias_gelu_new_backward(dy, z)
+    # exp(−2u) multiplies the error of its argument by 2u; z is a sum, and moves all by 2u′.
+    two_u = np.abs(TWO_ROOT_2_OVER_PI * z * (1 + CUBIC * z * z))
+    slope = TWO_ROOT_2_OVER_PI * (1 + 3 * CUBIC * z * z) * (np.abs(x) + np.abs(bias))
+    condition = 1 + two_u + slope
+    s = 1 / (1 + np.exp(-np.sign(z) * two_u))
+    # Where exp(−2u) overflows, σ is 0 and not a number below the smallest normal one.
+    info = np.finfo(wide(dtype))
+    s += info.tiny / info.eps
+    y_terms = s * (np.abs(x) + np.abs(bias)) * condition
+    dx_terms = np.abs(dy) * s * condition * condition
+    assert_rounded(y, expected, dtype, 0, FEW_UNITS, y_terms)
+    assert_rounded(dx, expected_dx, dtype, 0, FEW_UNITS, dx_terms)
+    sums = dtype, 0, FEW_UNITS + rows, dx_terms.sum(axis=0)
+    assert_sums(dbias, 0, expected_dbias, *sums)
+    assert_sums(slot, before, expected_dbias, *sums)
+
+
+# ---- layer norm -------------------------------------------------------------------------------
+
+
+def dropout_of(shape, packed, seed):
+    """A dropout, and where it is of a packed batch, the shape of that."""
+    mask = np.random.default_rng(seed).random(shape[:2]) < 0.7
+    where = packed_batch(mask) if packed else None
+    tokens = (len(where.sequences),) if packed else shape[:2]
+    return Dropout(0.25, 2**40 + seed, 5, where), (*tokens, *shape[2:])
+
+
+def check_layer_norm(executor, dtype, shape, version=None, dropout=True, packed=False, seed=0):
+    """The fused pair: with dropout or without, padded or packed; and the layer norm alone."""
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    drop, shape = dropout_of(shape, packed, seed)
+    drop = drop if dropout else None
+    columns, eps = shape[-1], 1e-12
+    x, residual, dy = (random(rng, shape, dtype) for _ in range(3))
+    bias, weight, shift = (random(rng, columns, dtype) for _ in range(3))
+    slots = [random(rng, columns, dtype).copy() for _ in range(3)]
+    before = exact(*slots)
+
+    name = "bias_dropout_residual_layer_norm"
+    y, cache = functions[f"{name}_forward"](
+        x, bias, residual, weight, shift, eps, drop, version=version
+    )
+    np.testing.assert_array_equal(functions[f"{name}_output"](cache), y)
+    gradients = functions[f"{name}_backward"](dy, cache, version=version)
+    into = functions[f"{name}_backward"](dy, cache, into=tuple(slots), version=version)
+    assert all(a is b for a, b in zip((into[1], *into[3:]), slots, strict=True))
+
+    inputs = exact(x, bias, residual, weight, shift)
+    _, reference = bias_dropout_residual_layer_norm_forward(*inputs, eps, drop)
+    expected = bias_dropout_residual_layer_norm_backward(*exact(dy), reference)
+    scales = dropout_scales(shape, drop)
+    total = inputs[2] + (inputs[0] + inputs[1]) * scales
+    _assert_layer_norm(y, cache.layer_norm, inputs[3:], total, eps, dtype)
+    terms, kept = _layer_norm_terms(*exact(dy), total, inputs[3], eps)
+    rows = x.size // columns
+    units = FEW_UNITS + columns
+    for dresidual in (gradients[2], into[2]):
+        assert_rounded(dresidual, expected[2], dtype, kept["dx"], units, terms["dx"])
+    terms["dx"] = terms["dx"] * scales  # from here on those of x, which db is the sum of
+    kept["dx"] = kept["dx"] * scales
+    for dx in (gradients[0], into[0]):
+        assert_rounded(dx, expected[0], dtype, kept["dx"], units, terms["dx"])
+    for i, (name, place) in enumerate((("dx", 1), ("dweight", 3), ("dshift", 4))):
+        reached, total = (v[name].reshape(-1, columns).sum(axis=0) for v in (kept, terms))
+        bound = dtype, reached, units + rows, total
+        assert_sums(gradients[place], 0, expected[place], *bound)
+        assert_sums(slots[i], before[i], expected[place], *bound)
+
+
+def dropout_scales(shape, dropout):
+    """What dropout multiplies each element by."""
+    if dropout is None:
+        return np.ones(shape)
+    return keep_mask(shape, dropout) / (1 - dropout.probability)
+
+
+def check_layer_norm_alone(executor, dtype, shape, version=None, seed=0):
+    """`layer_norm_forward` and its backward pass."""
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    columns, eps = shape[-1], 1e-5
+    x, dy = random(rng, shape, dtype), random(rng, shape, dtype)
+    weight, bias = random(rng, columns, dtype), random(rng, columns, dtype)
+    y, cache = functions["layer_norm_forward"](x, weight, bias, eps, version=version)
+    dx, dweight, dbias = functions["layer_norm_backward"](dy, cache, version=version)
+
+    x, dy, weight, bias = exact(x, dy, weight, bias)
+    _, reference = layer_norm_forward(x, weight, bias, eps)
+    expected = layer_norm_backward(dy, reference)
+    _assert_layer_norm(y, cache, (weight, bias), x, eps, dtype)
+    terms, kept = _layer_norm_terms(dy, x, weight, eps)
+    units, rows = FEW_UNITS + columns, x.size // columns
+    assert_rounded(dx, expected[0], dtype, kept["dx"], units, terms["dx"])
+    for actual, wanted, key in ((dweight, expected[1], "dweight"), (dbias, expected[2], "dshift")):
+        total_kept, total = (v[key].reshape(-1, columns).sum(axis=0) for v in (kept, terms))
+        assert_rounded(actual, wanted, dtype, total_kept, units + rows, total)
+
+
+def _assert_layer_norm(y, cache, parameters, total, eps, dtype):
+    """y of layer norm, x̂ and 1 / √(var + eps)."""
+    weight, shift = parameters
+    expected, reference = layer_norm_forward(total, weight, shift, eps)
+    condition = layer_norm_condition(total, eps)
+    units = FEW_UNITS + total.shape[-1]
+    scaled = np.abs(reference.normalized * weight)
+    assert_rounded(y, expected, dtype, scaled, units, (np.abs(weight) * condition) + np.abs(shift))
+    assert_rounded(cache.normalized, reference.normalized, dtype, 0, units, condition)
+    expected_inverse = reference.inverse_deviation
+    assert_rounded(
+        cache.inverse_deviation,
+        expected_inverse,
+        wide(dtype),
+        0,
+        units,
+        expected_inverse * condition.max(axis=-1, keepdims=True),
+    )
+
+
+def _layer_norm_terms(dy, total, weight, eps):
+    """Absolute terms of each element's gradients, and how far x̂'s rounding reaches them."""
+    _, cache = layer_norm_forward(total, weight, weight, eps)
+    condition = layer_norm_condition(total, eps)
+    normalized, inverse = np.abs(cache.normalized), cache.inverse_deviation
+    g = np.abs(dy * weight)
+    along = (g * normalized).mean(axis=-1, keepdims=True)
+    terms = {
+        "dx": (g + g.mean(axis=-1, keepdims=True) + normalized * along) * inverse * condition,
+        "dweight": np.abs(dy) * condition,
+        "dshift": np.abs(dy),
+    }
+    kept = {
+        "dx": 2 * normalized * along * inverse,
+        "dweight": np.abs(dy) * normalized,
+        "dshift": np.zeros_like(dy),
+    }
+    return terms, kept
+
+
+# ---- attention --------------------------------------------------------------------------------
+
+
+def check_attention(
+    executor,
+    dtype,
+    batch,
+    heads,
+    head_size,
+    version=None,
+    masked=True,
+    packed=False,
+    dropout=True,
+    rounded_weights=False,
+    seed=0,
+):
+    """Context and gradients, of a padded batch or a packed one.
+
+    The last sequence has every key masked; the first of several has, where padding stays, its
+    first half masked, so that whole tiles come before the first key that counts. `rounded_weights`:
+    the kernel multiplies probabilities and gradients of scores that are rounded to the type, as
+    tensor cores take them.
+    """
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    B, S = batch
+    x = random(rng, (B, S, 3 * heads * head_size), dtype)
+    dcontext = random(rng, (B, S, heads * head_size), dtype)
+    mask = None
+    if masked or packed:
+        mask = rng.random((B, S)) < 0.8
+        if not packed:
+            mask[0, : S // 2] = False
+        mask[-1] = False
+    drop = Dropout(0.2, 2**50 + seed, 6) if dropout else None
+    x64, dcontext64 = exact(x, dcontext)
+    if packed:
+        where = packed_batch(mask)
+        real = mask[where.places]
+        arguments = x[where.places], heads, None if real.all() else real, drop, where
+        actual, cache = functions["attention_forward"](*arguments, version=version)
+        gradient = functions["attention_backward"](dcontext[where.places], cache, version=version)
+        dcontext64 = dcontext64 * where.real[..., None]
+    else:
+        actual, cache = functions["attention_forward"](x, heads, mask, drop, version=version)
+        gradient = functions["attention_backward"](dcontext, cache, version=version)
+
+    expected, reference = attention_forward(x64, heads, mask, drop)
+    expected_gradient = attention_backward(dcontext64, reference)
+    bounds = _attention_bounds(dcontext64, reference, expected, mask, rounded_weights)
+    units = FEW_UNITS + S + head_size
+    compared = ((actual, expected, *bounds[:2]), (gradient, expected_gradient, *bounds[2:]))
+    for ours, wanted, kept, terms in compared:
+        if packed:
+            wanted, kept, terms = (array[where.places] for array in (wanted, kept, terms))
+        assert_rounded(ours, wanted, dtype, kept, units, terms)
+
+
+def _attention_bounds(dcontext, reference, context, mask, rounded_weights):
+    """How far roundings to the type reach the context, its absolute terms; and the gradient's."""
+    query, key = map(np.abs, reference.scores)
+    value = np.abs(reference.attend.context.value)
+    B, A, S, D = query.shape
+    p, weights = np.abs(reference.attend.softmax), reference.probabilities
+
+    def split(y):
+        return np.abs(y).reshape(B, S, A, D).transpose(0, 2, 1, 3)
+
+    def merge(y):
+        return y.transpose(0, 2, 1, 3).reshape(B, S, A * D)
+
+    # A score's error multiplies its probability, and the sum that all are divided by.
+    scores = query @ key.swapaxes(-1, -2) / np.sqrt(D)
+    condition = 1 + 2 * scores.max(axis=-1, keepdims=True)
+    kept = weights @ value * rounded_weights
+    terms = condition * (weights @ value)
+
+    dc = split(dcontext)
+    keep = np.where(p > 0, weights / np.where(p > 0, p, 1), 0)
+    dp = dc @ value.swapaxes(-1, -2) * keep
+    delta = (dc * split(context)).sum(axis=-1, keepdims=True)  # of the rounded context
+    total = (p * dp).sum(axis=-1, keepdims=True)
+    ds_terms = p * (dp + total) * condition
+    ds_kept = p * (delta + rounded_weights * (dp + total))
+    scale = 1 / np.sqrt(D)
+
+    def gradients(ds, w):
+        parts = ds @ key * scale, ds.swapaxes(-1, -2) @ query * scale, w.swapaxes(-1, -2) @ dc
+        return np.concatenate([merge(part) for part in parts], axis=-1)
+
+    return (
+        merge(kept),
+        merge(terms),
+        gradients(ds_kept, weights * rounded_weights),
+        gradients(ds_terms, weights * condition),
+    )
+
+
+# ---- decoder and cross-entropy ----------------------------------------------------------------
+
+
+def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, seed=0):
+    """Loss and gradients, and slots that they are added to; every third row has no label."""
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    x, weight = random(rng, (rows, size), dtype), random(rng, (vocabulary, size), dtype)
+    bias = random(rng, vocabulary, dtype)
+    labels = rng.integers(0, vocabulary, rows)
+    labels[::3] = -100
+    dloss = np.array(1.5, dtype)
+    loss, cache = functions["linear_cross_entropy_forward"](x, weight, bias, labels)
+    gradients = functions["linear_cross_entropy_backward"](dloss, cache)
+    slots = random(rng, weight.shape, dtype).copy(), random(rng, vocabulary, dtype).copy()
+    before = exact(*slots)
+    into = functions["linear_cross_entropy_backward"](dloss, cache, into=slots)
+    assert into[1] is slots[0] and into[2] is slots[1]
+
+    x, weight, bias, dloss = exact(x, weight, bias, dloss)
+    expected, reference = linear_cross_entropy_forward(x, weight, bias, labels)
+    wanted = linear_cross_entropy_backward(dloss, reference)
+    labelled = labels != -100
+    # A logit is rounded to the type, and its error multiplies its probability.
+    logits = x @ weight.T + bias
+    size_of_logits = np.abs(x) @ np.abs(weight).T + np.abs(bias)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    own = np.zeros_like(p)
+    own[labelled, labels[labelled]] = 1
+    reach = np.abs(x @ weight.T) * (p + own)
+    units = FEW_UNITS + size + vocabulary
+    n = labelled.sum()
+    loss_kept = reach[labelled].sum() / n
+    loss_terms = (size_of_logits * (p + own))[labelled].sum() / n + np.abs(expected)
+    assert_rounded(loss, expected, dtype, loss_kept, units + rows, loss_terms)
+
+    row = labelled[:, None] * abs(float(dloss)) / n
+    kept = p * (np.abs(x @ weight.T) + reach.sum(axis=1, keepdims=True)) * row
+    terms = p * (size_of_logits + (p * size_of_logits).sum(axis=1, keepdims=True) + 1) * row
+    terms += own * row
+    dz = np.abs(p - own) * row  # rounded to the type itself
+    bounds = (
+        ((kept + dz) @ np.abs(weight), terms @ np.abs(weight)),
+        ((kept + dz).T @ np.abs(x), terms.T @ np.abs(x)),
+        (kept.sum(axis=0), terms.sum(axis=0)),
+    )
+    for actual, exact_one, (reached, term) in zip(gradients, wanted, bounds, strict=True):
+        # dx is summed over the vocabulary's blocks from products that are rounded each.
+        assert_rounded(actual, exact_one, dtype, 2 * reached, units + rows, term)
+    for slot, held, exact_one, (reached, term) in zip(
+        slots, before, wanted[1:], bounds[1:], strict=True
+    ):
+        assert_sums(slot, held, exact_one, dtype, 2 * reached, units + rows, term)

@@ -1,0 +1,125 @@
+"""Every kernel compiles for GPUs, in every type; those that are tuned spill no registers."""
+
+import contextlib
+import re
+
+import pytest
+from cuda_support import BFLOAT16, DTYPES, FLOAT16, sample
+
+from albert_np.kernels.cuda import launcher
+from albert_np.kernels.cuda.compiling import CompileError, compile_kernels
+from albert_np.kernels.cuda.launch import SOURCES
+
+nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
+try:
+    nvrtc.nvrtcVersion()
+except RuntimeError:
+    pytest.skip("nvidia-cuda-nvrtc is not installed", allow_module_level=True)
+
+WIDTHS = sample((8, 256, 768, 1024, 2048, 4096, 8192), (768, 8192))
+ARCHITECTURES = ("sm_80", "sm_90a", "sm_100")
+
+
+def planned(dtype, plans, version):
+    """The kernels that the launcher may choose for rows of any of the widths."""
+    kernels = set()
+    for columns in WIDTHS:
+        problem = launcher.Problem(512, columns, dtype, True, 132)
+        for plan in plans:
+            try:
+                kernels.add(plan(problem, version).kernel)
+            except ValueError:  # too wide for this version
+                continue
+    return kernels
+
+
+def kernels_of(file, dtype, version):
+    type_name = launcher.TYPES[dtype.name]
+    if file == "gelu_new.cu":
+        names = planned(dtype, (launcher.gelu_new_forward, launcher.gelu_new_backward), version)
+        return names | ({f"finish_sums<{type_name}>"} if version == 1 else set())
+    if file == "cross_entropy.cu":
+        steps = ("forward", "loss", "backward")
+        return {f"cross_entropy_{step}_1<{type_name}>" for step in steps}
+    if file == "attention.cu":
+        return attention_kernels(dtype, version)
+    names = planned(dtype, (launcher.layer_norm_forward, launcher.layer_norm_backward), version)
+    return names | ({f"layer_norm_output_1<{type_name}>"} if version == 1 else set())
+
+
+def attention_kernels(dtype, version):
+    """Of head sizes 64 and 128, where the version is there for the type."""
+    kernels = {f"attention_delta_1<{launcher.TYPES[dtype.name]}>"}
+    for head_size in sample((64, 128), (64,)):
+        problem = launcher.AttentionProblem(
+            8, 512, 4096, 12, head_size, dtype, True, (9, 0), 232448
+        )
+        with contextlib.suppress(ValueError):
+            kernels.add(launcher.attention_forward(problem, version).kernel)
+            kernels |= {plan.kernel for plan in launcher.attention_backward(problem, version)}
+    return kernels
+
+
+FILES = {
+    "gelu_new.cu": (1, 2),
+    "layer_norm.cu": (1, 2),
+    "attention.cu": (1, 2, 3),
+    "cross_entropy.cu": (1,),
+}
+
+
+@pytest.mark.parametrize("dtype", sample(DTYPES, [BFLOAT16]), ids=str)
+@pytest.mark.parametrize("file", FILES)
+def test_old_gpus(file, dtype):
+    """All that the launcher may choose there: what needs no tensor cores."""
+    kernels = sorted(kernels_of(file, dtype, 1) | kernels_of(file, dtype, 2))
+    reports = compile_kernels(file, kernels, "sm_75")
+    assert list(reports) == kernels
+    assert all(0 < report.registers <= 255 for report in reports.values())
+
+
+@pytest.mark.parametrize("architecture", sample(ARCHITECTURES, ["sm_90a"]))
+@pytest.mark.parametrize("dtype", sample(DTYPES, [FLOAT16]), ids=str)
+@pytest.mark.parametrize("file", FILES)
+def test_tuned_versions_do_not_spill(file, dtype, architecture):
+    versions = FILES[file]
+    kernels = sorted(set().union(*(kernels_of(file, dtype, version) for version in versions)))
+    for kernel, report in compile_kernels(file, kernels, architecture).items():
+        assert report.shared_bytes <= launcher.STATIC_SHARED
+        if not re.match(r"\w+_1<", kernel):
+            assert report.spill_bytes == 0 and report.stack_bytes == 0, (kernel, report)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_version_is_planned(file):
+    """A kernel that no plan names would be compiled nowhere."""
+    kernels = [kernels_of(file, dtype, version) for dtype in DTYPES for version in FILES[file]]
+    named = {kernel.split("<")[0] for kernel in set().union(*kernels)}
+    text = (SOURCES / file).read_text(encoding="utf-8")
+    assert set(re.findall(r"\b(\w+_\d)\((?:const |T\*)", text)) == named - {"finish_sums"}
+
+
+def test_every_file_is_compiled():
+    assert {path.name for path in SOURCES.glob("*.cu")} == set(FILES)
+
+
+def test_what_does_not_compile_is_said(tmp_path):
+    (tmp_path / "wrong.cu").write_text("__global__ void wrong() { return 1; }")
+    with pytest.raises(CompileError, match="wrong.cu for sm_90a"):
+        compile_kernels("wrong.cu", ["wrong"], "sm_90a", tmp_path)
+
+
+def test_spills_are_seen(tmp_path):
+    """A kernel with an array that registers cannot hold; and shared memory, read off the report."""
+    (tmp_path / "wide.cu").write_text(
+        "__global__ void wide_array(float* x, int n) {\n"
+        "    __shared__ float shared[64];\n"
+        "    float own[512];\n"
+        "    for (int i = 0; i < 512; i++) own[i] = x[i * n];\n"
+        "    shared[threadIdx.x] = own[n];\n"
+        "    __syncthreads();\n"
+        "    x[threadIdx.x] = shared[63 - threadIdx.x] + own[n + 1];\n"
+        "}\n"
+    )
+    report = compile_kernels("wide.cu", ["wide_array"], "sm_90a", tmp_path)["wide_array"]
+    assert report.stack_bytes >= 2048 and report.shared_bytes == 256

@@ -1,0 +1,164 @@
+"""The executor for GPUs, as far as it goes without one: a stand-in has CuPy's place."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cuda_support import FLOAT32, random
+
+from albert_np.functions.dropout import Dropout
+from albert_np.functions.packing import packed_batch
+from albert_np.kernels import cuda
+from albert_np.kernels.cuda.cupy_executor import CupyExecutor
+
+
+class NoDriver(RuntimeError):
+    """What CuPy raises where there is no driver."""
+
+
+class DeviceArray(np.ndarray):
+    """An array with the two attributes of CuPy's that the executor reads."""
+
+    @property
+    def device(self):
+        return SimpleNamespace(id=getattr(self, "gpu", 0))
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+
+def device_array(x):
+    return np.asarray(x).view(DeviceArray)
+
+
+class FakeCupy:
+    """Compiles and runs nothing; remembers what it was asked for."""
+
+    ndarray = DeviceArray
+
+    def __init__(self, capability="90"):
+        attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232448}
+        device = SimpleNamespace(id=0, attributes=attributes, compute_capability=capability)
+        self.cuda = SimpleNamespace(
+            Device=lambda: device, runtime=SimpleNamespace(CUDARuntimeError=NoDriver)
+        )
+        self.modules, self.launches = [], []
+
+    def empty(self, shape, dtype):
+        return device_array(np.zeros(shape, dtype))
+
+    zeros = empty
+
+    def ascontiguousarray(self, x):
+        assert isinstance(x, DeviceArray)  # CuPy's takes no other
+        return np.ascontiguousarray(x).view(DeviceArray)
+
+    asarray = staticmethod(device_array)
+
+    def RawModule(self, code, options, name_expressions):
+        self.modules.append((code, options, name_expressions))
+        return SimpleNamespace(get_function=lambda name: FakeKernel(self, name))
+
+
+class FakeKernel:
+    max_dynamic_shared_size_bytes = 0
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __call__(self, grid, block, arguments, shared_mem):
+        for argument in arguments:  # what CuPy takes: its arrays, numbers, and structs as arrays
+            struct = type(argument) is np.ndarray and argument.size == 1 and argument.dtype.names
+            number = isinstance(argument, np.generic) and argument.dtype.char in "?bhilqBHILQefd"
+            assert isinstance(argument, DeviceArray) or number or struct
+        declared = 512  # at least: what the sums of a block stand in
+        allowed = max(48 * 1024 - declared, self.max_dynamic_shared_size_bytes)
+        assert shared_mem <= allowed
+        self.owner.launches.append((self.name, grid, block, arguments, shared_mem))
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    fake = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    return fake
+
+
+def test_compiles_once_and_passes_pointers_and_structs(cupy):
+    functions = cuda.functions(CupyExecutor())
+    rng = np.random.default_rng(0)
+    x = device_array(random(rng, (2, 3, 64), FLOAT32))
+    h = device_array(np.ones(64, np.float32))
+    for _ in range(2):
+        functions["layer_norm_forward"](x, h, h, 1e-5)
+        functions["bias_dropout_residual_layer_norm_forward"](
+            x, h, x, h, h, 1e-5, Dropout(0.5, 2**33 + 1, 9)
+        )
+    (module,) = cupy.modules
+    assert '#include "layer_norm.cu"' in module[0] and "-std=c++17" in module[1]
+    assert any(option.startswith("-I") for option in module[1])
+    assert module[2] == ("layer_norm_forward_2<float, 1, 1>",)
+    alone, fused = cupy.launches[:2]
+    assert alone[3][1] == 0 and alone[3][2] == 0  # no bias, no residual
+    dropout = fused[3][-1]
+    assert dropout["seed"] == 2**33 + 1 and dropout["threshold"] == 2**31
+    assert dropout["packed_columns"] == 0 and dropout["tokens"] == 3 and dropout["enabled"] == 1
+
+
+def test_large_shared_memory_is_asked_for(cupy):
+    functions = cuda.functions(CupyExecutor())
+    functions["attention_forward"](device_array(np.zeros((1, 40, 384), np.float16)), 1)
+    ((name, grid, block, _, shared_bytes),) = cupy.launches
+    assert name == "attention_forward_3<Half, 128>" and block == (128,) and grid == (1, 1, 1)
+    assert shared_bytes == 5 * 64 * 136 * 2
+
+
+def test_what_a_kernel_declares_counts_as_shared_memory(cupy):
+    """A row of 48 KiB − 64 bytes of scores, beside what the kernel has of its own."""
+    x = device_array(np.zeros((1, 12 * 1024 - 16, 3), np.float32))
+    cuda.functions(CupyExecutor())["attention_forward"](x, 1, version=1)
+    assert cupy.launches[0][-1] == 48 * 1024 - 64
+
+
+def test_where_a_packed_batch_lies_is_uploaded(cupy):
+    packed = packed_batch(np.array([[True, True, False], [True, True, True]]))
+    functions = cuda.functions(CupyExecutor())
+    x = device_array(np.zeros((5, 24), np.float32))
+    functions["attention_forward"](x, 2, dropout=Dropout(0.5, 1, 2), packed=packed)
+    batch, dropout = cupy.launches[0][3][-2:]
+    assert batch["offsets"] != 0 and dropout["packed_columns"] != 0
+
+
+def test_arrays_that_are_elsewhere(cupy):
+    executor = CupyExecutor()
+    h = device_array(np.ones(8, np.float32))
+    layer_norm = cuda.functions(executor)["layer_norm_forward"]
+    with pytest.raises(TypeError, match="x is a ndarray; expected a cupy.ndarray"):
+        layer_norm(np.ones((2, 8), np.float32), h, h, 1e-5)
+    x = device_array(np.ones((2, 8), np.float32))
+    x.gpu = 1
+    with pytest.raises(ValueError, match="x is on GPU 1; the current one is 0"):
+        layer_norm(x, h, h, 1e-5)
+
+
+def test_no_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ImportError, match=r"needs the library cupy, .* 'albert-np\[cuda\]'"):
+        CupyExecutor()
+
+
+def test_no_driver(cupy):
+    def no_device():
+        raise NoDriver("cudaErrorInsufficientDriver")
+
+    cupy.cuda.Device = no_device
+    with pytest.raises(RuntimeError, match="found no GPU that it can use: cudaErrorInsuff"):
+        CupyExecutor()
+
+
+def test_old_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", FakeCupy("70"))
+    with pytest.raises(RuntimeError, match="compute capability 7.0; the back end 'cuda' needs 7.5"):
+        CupyExecutor()

@@ -1,0 +1,102 @@
+"""Layer norm in CUDA, alone and fused, on the CPU, against the reference in float64."""
+
+import numpy as np
+import pytest
+from cuda_support import (
+    BFLOAT16,
+    DTYPES,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    NEEDS_COMPILER,
+    check_layer_norm,
+    check_layer_norm_alone,
+    random,
+    sample,
+)
+
+from albert_np.functions.dropout import Dropout, keep_mask
+from albert_np.kernels import cuda
+from albert_np.kernels.cuda.host import HostExecutor
+
+pytestmark = NEEDS_COMPILER
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("dropout", "packed"), [(False, False), (True, False), (True, True)])
+def test_fused(dtype, version, dropout, packed):
+    """Blocks of four rows and more; each version, in fixed and in random order of the warps."""
+    for seed in sample((0, 1), (1,)):
+        executor = HostExecutor(seed)
+        check_layer_norm(executor, dtype, (4, 21, 72), version, dropout, packed, seed)
+
+
+@pytest.mark.parametrize("dtype", sample(DTYPES, [FLOAT16, FLOAT32]), ids=str)
+@pytest.mark.parametrize("version", [1, 2])
+def test_alone(dtype, version):
+    check_layer_norm_alone(HostExecutor(), dtype, (3, 11, 136), version)
+
+
+# One warp a row and many; one pack a thread and several; a last warp that has nothing to do.
+WIDTHS = [(FLOAT16, 1024), (BFLOAT16, 8192), (FLOAT32, 4096), (FLOAT64, 1040), (FLOAT64, 4096)]
+MORE = [(d, n) for d in DTYPES for n in (768, 1032, 2048, 4096, 8192)]
+
+
+@pytest.mark.parametrize(("dtype", "columns"), sample(MORE, WIDTHS), ids=str)
+def test_widths(dtype, columns):
+    check_layer_norm(HostExecutor(1), dtype, (1, 9, columns))
+
+
+@pytest.mark.parametrize("dtype", sample(DTYPES, [BFLOAT16, FLOAT64]), ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 7), (1, 5, 33)])
+def test_sizes_that_are_no_whole_packs(dtype, shape):
+    check_layer_norm(HostExecutor(), dtype, shape)
+
+
+def test_no_tokens():
+    check_layer_norm(HostExecutor(), FLOAT32, (2, 0, 16), dropout=False)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.1, 0.999, 1.0])
+def test_dropout_draws_the_masks_of_the_reference(probability):
+    """Bit for bit: x = 1 with a residual of 0 shows in y which elements stayed."""
+    functions = cuda.functions(HostExecutor())
+    shape = (3, 5, 37)
+    dropout = Dropout(probability, 2**63 + 9, 7)
+    zeros, ones = np.zeros(37), np.ones(37)
+    _, cache = functions["bias_dropout_residual_layer_norm_forward"](
+        np.ones(shape), zeros, np.zeros(shape), ones, zeros, 1.0, dropout
+    )
+    normalized = cache.layer_norm.normalized
+    keep = keep_mask(shape, dropout)
+    lowest = normalized.min(axis=-1, keepdims=True)
+    partly = keep.any(axis=-1) & ~keep.all(axis=-1)
+    np.testing.assert_array_equal((normalized > lowest)[partly], keep[partly])
+    assert np.all(normalized[~partly] == 0)
+
+
+def test_same_input_same_bits():
+    """Sums have one order, whatever the order of the warps."""
+    rng = np.random.default_rng(0)
+    x, weight = random(rng, (50, 256), np.float32), random(rng, 256, np.float32)
+    results = []
+    for seed in range(4):
+        functions = cuda.functions(HostExecutor(seed))
+        y, cache = functions["layer_norm_forward"](x, weight, weight, 1e-5)
+        results.append((y, *functions["layer_norm_backward"](x, cache)))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_bad_input():
+    functions = cuda.functions(HostExecutor())
+    x, h = np.zeros((2, 3, 8), np.float32), np.zeros(8, np.float32)
+    forward = functions["bias_dropout_residual_layer_norm_forward"]
+    with pytest.raises(ValueError, match=r"residual has shape \(3, 8\); expected \(2, 3, 8\)"):
+        forward(x, h, x[0], h, h, 1e-5)
+    with pytest.raises(ValueError, match="shift has dtype float16; x has float32"):
+        forward(x, h, x, h, h.astype(np.float16), 1e-5)
+    with pytest.raises(ValueError, match="version 2 of the kernel does not fit; these do: 1"):
+        forward(x[..., :7], h[:7], x[..., :7], h[:7], h[:7], 1e-5, version=2)

@@ -1,0 +1,269 @@
+"""Tests of the tests: what breaks a kernel is found, at shapes of three tiles and more.
+
+In each kernel, and in each function that has a barrier, every barrier and every wait is removed in
+turn, one bound is off by one, and one index is another; each must be reported, or be off by more
+than the bound of the kernel's own test.
+"""
+
+import re
+import shutil
+from functools import partial
+
+import pytest
+from cuda_support import (
+    FLOAT16,
+    FLOAT32,
+    NEEDS_COMPILER,
+    check_attention,
+    check_cross_entropy,
+    check_gelu_new,
+    check_layer_norm,
+    sample,
+)
+
+from albert_np.kernels.cuda import launcher
+from albert_np.kernels.cuda.host import HostExecutor, KernelError
+from albert_np.kernels.cuda.launch import SOURCES
+
+pytestmark = NEEDS_COMPILER
+
+BARRIERS = re.compile(r"__syncthreads\(\);|__syncwarp\(\);|copy_async_wait<\w+>\(\);")
+
+gelu_new_1 = partial(check_gelu_new, dtype=FLOAT32, rows=70, columns=264, version=1)
+gelu_new_2 = partial(check_gelu_new, dtype=FLOAT16, rows=70, columns=264, version=2)
+layer_norm_1 = partial(check_layer_norm, dtype=FLOAT32, shape=(4, 21, 300), version=1)
+layer_norm_2 = partial(check_layer_norm, dtype=FLOAT16, shape=(2, 21, 2056), version=2)
+
+
+def attention(executor, dtype=FLOAT32, **arguments):
+    """Padded, with a mask, and packed."""
+    check_attention(executor, dtype, packed=True, **arguments)
+    check_attention(executor, dtype, **arguments)
+
+
+attention_1 = partial(attention, batch=(2, 37), heads=2, head_size=12, version=1)
+attention_2 = partial(attention, batch=(2, 101), heads=1, head_size=16, version=2)
+attention_3 = partial(
+    attention,
+    dtype=FLOAT16,
+    batch=(2, 150),
+    heads=1,
+    head_size=16,
+    version=3,
+    rounded_weights=True,
+)
+
+
+def cross_entropy(executor):
+    """Four blocks of the vocabulary."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launcher, "LOGITS_A_BLOCK", 64)
+        check_cross_entropy(executor, FLOAT32, 50, 200)
+
+
+# Each function, where it stands, its test, and two faults: a bound and an index.
+FUNCTIONS = {
+    "gelu_new_forward_1": (
+        "gelu_new.cu",
+        gelu_new_1,
+        ("at >= elements", "at > elements"),
+        ("bias[at % columns]", "bias[at / rows]"),
+    ),
+    "gelu_new_forward_2": (
+        "gelu_new.cu",
+        gelu_new_2,
+        ("at < packs", "at <= packs"),
+        ("at * SIZE % columns", "at % columns"),
+    ),
+    "gelu_new_backward_1": (
+        "gelu_new.cu",
+        gelu_new_1,
+        ("row < end", "row <= end"),
+        ("blockIdx.y * columns + column", "blockIdx.x * columns + column"),
+    ),
+    "gelu_new_backward_2": (
+        "gelu_new.cu",
+        gelu_new_2,
+        ("own < columns", "own <= columns"),
+        ("sums[warp][thread]", "sums[warp][threadIdx.x]"),
+    ),
+    "finish_sums": (
+        "column_sums.cuh",
+        gelu_new_1,
+        ("part < parts", "part < parts - 1"),
+        ("part * stride + at", "part + at"),
+    ),
+    "block_sums": (
+        "device.cuh",
+        layer_norm_1,
+        ("lane < warps", "lane <= warps"),
+        ("sums[1][warp] = second", "sums[1][lane] = second"),
+    ),
+    "layer_norm_forward_1": (
+        "layer_norm.cu",
+        layer_norm_1,
+        ("column < columns", "column < columns - 1"),
+        ("inverse_deviation[row]", "inverse_deviation[0]"),
+    ),
+    "layer_norm_forward_2": (
+        "layer_norm.cu",
+        layer_norm_2,
+        ("column < columns", "column <= columns"),
+        ("k * WARPS * WARP_SIZE + threadIdx.x", "k * WARPS + threadIdx.x"),
+    ),
+    "layer_norm_output_1": (
+        "layer_norm.cu",
+        layer_norm_1,
+        ("at >= elements", "at > elements"),
+        ("at % columns", "at % rows"),
+    ),
+    "layer_norm_backward_1": (
+        "layer_norm.cu",
+        layer_norm_1,
+        ("row < end", "row <= end"),
+        ("inverse_deviation[row]", "inverse_deviation[first]"),
+    ),
+    "layer_norm_backward_2": (
+        "layer_norm.cu",
+        layer_norm_2,
+        ("column >= columns", "column > columns"),
+        ("2 * columns + column + i", "columns + column + i"),
+    ),
+    "block_max": (
+        "device.cuh",
+        attention_1,
+        ("lane < warps", "lane <= warps"),
+        ("largest[warp] = x", "largest[warp + 1] = x"),
+    ),
+    "attention_forward_1": (
+        "attention.cu",
+        attention_1,
+        ("query >= sequence.length", "query > sequence.length"),
+        ("log_sum_exp[at_row(batch, token, head)]", "log_sum_exp[at_row(batch, token, 0)]"),
+    ),
+    "attention_delta_1": (
+        "attention.cu",
+        attention_1,
+        ("d < batch.head_size", "d < batch.head_size - 1"),
+        ("at_row(batch, token, head)", "at_row(batch, token, 0)"),
+    ),
+    "attention_backward_query_1": (
+        "attention.cu",
+        attention_1,
+        ("j < sequence.length; j++", "j <= sequence.length; j++"),
+        ("QUERY, sequence.start + query", "KEY, sequence.start + query"),
+    ),
+    "attention_backward_key_1": (
+        "attention.cu",
+        attention_1,
+        ("i < sequence.length; i++", "i < sequence.length - 1; i++"),
+        ("dscores[i] *", "probabilities[i] *"),
+    ),
+    "add_weighted": (
+        "attention.cu",
+        attention_2,
+        ("j < TILE", "j < TILE - 1"),
+        ("exchanged[row + r][j]", "exchanged[r][j]"),
+    ),
+    "attention_forward_2": (
+        "attention.cu",
+        attention_2,
+        ("key < left ?", "key <= left ?"),
+        ("token + key, none_real", "token + column, none_real"),
+    ),
+    "attention_backward_query_2": (
+        "attention.cu",
+        attention_2,
+        ("first < sequence.length", "first < sequence.length - TILE"),
+        ("batch, VALUE, token", "batch, VALUE, own"),
+    ),
+    "attention_backward_key_2": (
+        "attention.cu",
+        attention_2,
+        ("first < sequence.length", "first < sequence.length - TILE"),
+        ("batch, QUERY, token", "batch, KEY, token"),
+    ),
+    "cross_entropy_forward_1": (
+        "cross_entropy.cu",
+        cross_entropy,
+        ("label < columns", "label <= columns"),
+        ("bias[label]", "bias[row]"),
+    ),
+    "cross_entropy_loss_1": (
+        "cross_entropy.cu",
+        cross_entropy,
+        ("row < rows", "row < rows - 1"),
+        ("states[row]", "states[0]"),
+    ),
+    "cross_entropy_backward_1": (
+        "cross_entropy.cu",
+        cross_entropy,
+        ("row < end", "row <= end"),
+        ("labels[row] == first + column", "labels[row] == column"),
+    ),
+    "attention_forward_3": (
+        "attention.cu",
+        attention_3,
+        ("key < sequence.length", "key <= sequence.length"),
+        ("first / ROWS % 2 * ROWS", "first / ROWS % 1 * ROWS"),
+    ),
+    "attention_backward_query_3": (
+        "attention.cu",
+        attention_3,
+        ("first < sequence.length", "first < sequence.length - COLUMNS"),
+        ("dquery, dscores, keys + buffer", "dquery, dscores, keys"),
+    ),
+    "attention_backward_key_3": (
+        "attention.cu",
+        attention_3,
+        ("first + COLUMNS", "first + COLUMNS - 1"),
+        ("dkey, dscores, queries", "dkey, dscores, gradients"),
+    ),
+}
+
+
+def body_of(name):
+    """Where a function's definition begins and ends in its file."""
+    text = (SOURCES / FUNCTIONS[name][0]).read_text(encoding="utf-8")
+    start = re.search(rf"^[^/\n]*\b{name}\([^;]*?{{\n", text, re.M).end()
+    return text, start, text.index("\n}\n", start)
+
+
+def mutants():
+    """Every function with each of its faults: what is taken out, where, and what is put in."""
+    for name, (_, _, *replacements) in FUNCTIONS.items():
+        text, start, end = body_of(name)
+        for barrier in BARRIERS.finditer(text, start, end):
+            line = text.count("\n", 0, barrier.start()) + 1
+            yield pytest.param(name, *barrier.span(), "", id=f"{name}-without-{line}-{barrier[0]}")
+        for old, new in replacements:
+            at = text.index(old, start, end)
+            yield pytest.param(name, at, at + len(old), new, id=f"{name}-{new}")
+
+
+ALL_MUTANTS = list(mutants())
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "end", "replacement"), sample(ALL_MUTANTS, ALL_MUTANTS[::3])
+)
+def test_is_found(tmp_path, name, begin, end, replacement):
+    file, check = FUNCTIONS[name][:2]
+    shutil.copytree(SOURCES, tmp_path / "sources", ignore=shutil.ignore_patterns("*.py*"))
+    path = tmp_path / "sources" / file
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[:begin] + replacement + text[end:], encoding="utf-8")
+    with pytest.raises((KernelError, AssertionError)):
+        check(HostExecutor(1, tmp_path / "sources"))
+
+
+def test_every_kernel_has_its_mutants():
+    """A kernel that is added is broken here too; and so is every function with a barrier."""
+    for path in sorted(SOURCES.glob("*.cu*")):
+        text = path.read_text(encoding="utf-8")
+        kernels = re.findall(r"__global__ void (?:__launch_bounds__\(.*\)\n)?(\w+)\(", text)
+        assert len(kernels) == text.count("__global__ ")
+        assert set(kernels) <= set(FUNCTIONS)
+        spans = [body_of(name)[1:] for name, f in FUNCTIONS.items() if f[0] == path.name]
+        for barrier in BARRIERS.finditer(text):
+            assert any(start <= barrier.start() < end for start, end in spans), barrier
