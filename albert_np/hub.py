@@ -1,6 +1,7 @@
 """Checkpoints by their names on Hugging Face's hub, through the library huggingface_hub."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 # "albert/albert-base-v2", or without its owner, as "albert-base-v2".
@@ -46,14 +47,15 @@ def fetch(name, files, *, revision=None, cache_dir=None, local_files_only=False)
             'holds a checkpoint, "tiny", the model that ships, or a name on Hugging Face\'s hub, '
             "for which huggingface_hub is needed: python -m pip install huggingface_hub"
         ) from error
+    download = partial(
+        snapshot_download,
+        name,
+        revision=revision,
+        cache_dir=cache_dir,
+        allow_patterns=list(files),
+    )
     try:
-        directory = snapshot_download(
-            name,
-            revision=revision,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            allow_patterns=list(files),
-        )
+        directory = _fetched(download, local_files_only)
     except (OSError, ValueError) as error:  # no connection, no such name or revision, no access
         found = "in the cache of Hugging Face's hub" if local_files_only else "on the hub"
         raise FileNotFoundError(
@@ -64,3 +66,18 @@ def fetch(name, files, *, revision=None, cache_dir=None, local_files_only=False)
             f"before where there is no connection. It says: {' '.join(str(error).split())}"
         ) from error
     return Path(directory)
+
+
+def _fetched(download, local_files_only):
+    """The directory that is downloaded, or else found in the cache.
+
+    Without a connection some releases of the library look there for branches and tags alone, and
+    not for a commit.
+    """
+    try:
+        return download(local_files_only=local_files_only)
+    except (OSError, ValueError) as error:
+        try:
+            return download(local_files_only=True)
+        except (OSError, ValueError):
+            raise error from None
