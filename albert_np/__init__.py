@@ -3,10 +3,10 @@
 import os
 from importlib import import_module
 
-# Once a matrix product is done, OpenBLAS's threads wait for the next one by spinning, for 2²⁸ cycles
-# or so unless told otherwise, and a kernel that runs then has half of the machine. 2¹⁴ cycles are a
-# few microseconds. Read when NumPy is imported; of no effect if it was before.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")
+# After a matrix product OpenBLAS's threads wait for the next one by spinning, for 0.1 s unless told
+# otherwise, and a kernel that runs then has half of the machine. 2¹⁸ cycles, 0.1 ms, cover the gaps
+# between products. Read when NumPy is imported; of no effect if it was before.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
 
 __version__ = "0.1.0"
 

@@ -65,7 +65,7 @@ def test_kernels_that_may_not_be_compiled():
     assert process.stderr == expected
 
 
-@pytest.mark.parametrize("given, expected", [({}, "14"), ({"OPENBLAS_THREAD_TIMEOUT": "9"}, "9")])
+@pytest.mark.parametrize("given, expected", [({}, "18"), ({"OPENBLAS_THREAD_TIMEOUT": "9"}, "9")])
 def test_threads_of_blas_soon_sleep_unless_told_otherwise(given, expected, monkeypatch):
     monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
     code = "import os, albert_np; print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"

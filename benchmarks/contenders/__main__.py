@@ -10,7 +10,6 @@ import sys
 import time
 from importlib import import_module
 
-import albert_np  # noqa: F401, before NumPy: it sets how long the threads of BLAS wait for work
 import numpy as np
 
 from benchmarks.resident import peak_bytes, reset_peak, resident_bytes
