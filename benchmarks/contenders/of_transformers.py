@@ -126,27 +126,48 @@ CALLS = {
 def bind_function(settings, batch):
     """One function, forward or backward, alone."""
     function, direction = split_work(settings["work"])
-    call = CALLS[function]
     dy = torch.from_numpy(batch["dy"].astype(settings["dtype"]))
     arguments = {
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
         for name, value in with_separate_heads(arguments_of(batch, settings["dtype"])).items()
     }
+    task = task_of(function, direction, CALLS[function], arguments, dy)
+    return task._replace(outputs=lambda returned: arrays(task.outputs(returned)))
+
+
+def task_of(function, direction, call, arguments, dy):
+    """One direction of a function of torch's; its outputs are tensors.
+
+    Parameters
+    ----------
+    function : str
+        Of FUNCTIONS.
+    direction : {"forward", "backward"}
+    call : callable
+        Of the names and arguments of CALLS.
+    arguments : dict
+        Of `with_separate_heads`, tensors for arrays.
+    dy : tensor
+
+    Returns
+    -------
+    Task
+    """
     if direction == "forward":
 
         def run():
             with torch.inference_mode():
                 return call(**arguments)
 
-        return Task(run, lambda y: {"y": y.numpy()})
+        return Task(run, lambda y: {"y": y})
 
     leaves = {
-        name: tensor.requires_grad_()
+        name: tensor.detach().requires_grad_()
         for name, tensor in arguments.items()
         if torch.is_tensor(tensor) and tensor.is_floating_point()
     }
     inputs = [leaf for name, leaf in leaves.items() if name not in FUNCTIONS[function].parameters]
-    y = call(**arguments)
+    y = call(**(arguments | leaves))
 
     def run():
         for leaf in inputs:  # those of parameters add up, as ours do
@@ -157,8 +178,7 @@ def bind_function(settings, batch):
 
 
 def named_gradients(gradients):
-    """Gradients as arrays; those of query, key and value end to end, as ours are."""
-    found = arrays(gradients)
-    if "query" in found:
-        return {"query_key_value": np.concatenate([*found.values()], axis=-1)}
-    return found
+    """The same; those of query, key and value end to end, as ours are."""
+    if "query" in gradients:
+        return {"query_key_value": torch.cat([*gradients.values()], dim=-1)}
+    return gradients

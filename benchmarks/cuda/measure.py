@@ -1,0 +1,147 @@
+"""One case on a GPU: every contender checked against float64, then timed beside the roofs."""
+
+import math
+
+from albert_np.backend import NUMPY
+from benchmarks.contenders.ours import task_of
+from benchmarks.correct import farthest_row, judged, limits, rounding_limit
+from benchmarks.cuda import contenders
+from benchmarks.functions import DIRECTIONS, inputs_of
+from benchmarks.measure import ENDED
+from benchmarks.turns import take_turns
+
+SEED = 0
+ROUNDS = 7
+CACHES = 2  # the sets of inputs together are so many times as large as the L2 cache
+MOST_SETS = 32
+HELD = 40  # arrays in float64, about, of the reference and of contenders at the same time
+
+
+class Broken(Exception):
+    """The GPU answers no more; the message says after what."""
+
+
+def is_too_large(case, machine):
+    """Whether the arrays of a case would fill the memory."""
+    numbers = case.work.bytes // machine.xp.dtype(case.dtype).itemsize
+    attended = case.sizes.A * case.sizes.B * case.sizes.S**2 * (case.function == "attention")
+    return 8 * (numbers * HELD // 3 + 4 * attended) > machine.free_bytes()
+
+
+def reference_of(case, given):
+    """What the reference gives in float64; and how far rounding alone takes it from there.
+
+    Returns
+    -------
+    reference : dict of str to array
+    floor : float
+        The error of the reference in float32 with its results rounded to the type: the noise floor.
+    """
+    pair = [getattr(NUMPY, f"{case.function}_{direction}") for direction in DIRECTIONS]
+
+    def outputs(dtype):
+        task = task_of(case.function, case.direction, pair, *given.arrays_in(dtype))
+        return given.real(task.outputs(task.run()))
+
+    reference = outputs("float64")
+    rounded = {name: array.astype(case.dtype) for name, array in outputs("float32").items()}
+    return reference, error_of(rounded, reference, case.dtype)
+
+
+def error_of(outputs, reference, dtype):
+    """How far the outputs are from the reference, in the row where they are farthest."""
+    return max(farthest_row(outputs.get(name), reference[name], dtype) for name in reference)
+
+
+def sets_of(case, machine):
+    """How many sets of inputs it takes to be beyond the L2 cache."""
+    needed = CACHES * machine.facts["l2_bytes"] / case.work.bytes
+    return min(1 + math.ceil(needed), MOST_SETS)
+
+
+def measure(case, machine, roofs, entries=(), progress=lambda name: None):
+    """Check, then time, one case.
+
+    Parameters
+    ----------
+    case : Case
+    machine : Machine
+    roofs : callable
+        `roofs(dtype)`: what `roofs.turns` gives.
+    entries : list of str, optional
+        The user's own kernels.
+    progress : callable, optional
+        Is told each step.
+
+    Returns
+    -------
+    dict
+        As of `benchmarks.measure.compare`, with the noise `floor`, and who was `left_out`, and why.
+    """
+    if is_too_large(case, machine):
+        return case.named | {"floor": None, "left_out": {}, "contenders": {}}
+    host = inputs_of(case.function, case.sizes, SEED)
+    given = [contenders.Given(host, case, machine) for _ in range(sets_of(case, machine))]
+    reference, floor = reference_of(case, given[0])
+    limit = rounding_limit(case.work.length, case.dtype)
+
+    bound, left_out = contenders.peers(case, machine)
+    own = contenders.ours(case, given[0]) | contenders.of_user(case, machine, entries)
+    results, right = {}, {}
+    for name, bind in (own | bound).items():
+        progress(f"{name}, check")
+        allowed = limits([name], floor, limit, case.dtype)[name]
+        try:
+            error = first_error(bind, given[0], reference, case.dtype)
+        except Exception as failure:  # whatever a library, or the user's file, may raise
+            reason = reason_of(failure)
+            check_alive(machine, name, reason)
+            if name in own and "does not fit" not in reason:
+                results[name] = ENDED | {"limit": allowed, "raised": reason}
+            else:
+                left_out[name] = reason
+            continue
+        results[name] = judged(error, allowed) | {"resident_bytes": None, "peak_bytes": None}
+        if results[name]["correct"]:
+            right[name] = bind
+    del reference
+    machine.tidy()
+    turns = {}
+    for name, bind in right.items():
+        try:
+            turns[name] = machine.clock.turn_of([bind(each).run for each in given])
+        except Exception as failure:  # too little memory for all the sets, above all
+            check_alive(machine, name, reason_of(failure))
+            left_out[name] = reason_of(failure)
+            del results[name]
+    roof_turns, needed = roofs(case.dtype)
+    timings = take_turns(turns | roof_turns, ROUNDS, progress)
+    for name, timing in timings.items():
+        results[name] = results.get(name, {}) | timing | needed.get(name, {})
+    results[contenders.OURS]["kernels"] = contenders.launched(case, given[0])
+    return case.named | {"floor": floor, "left_out": left_out, "contenders": results}
+
+
+def first_error(bind, given, reference, dtype):
+    """Run a contender for the first time: its error."""
+    task = bind(given)
+    return error_of(task.outputs(task.run()), reference, dtype)
+
+
+def reason_of(failure):
+    """What was raised, in one line."""
+    text = " ".join(str(failure).split())
+    return text[:200] or type(failure).__name__
+
+
+def check_alive(machine, name, reason):
+    """Go on after a failure, unless it left the GPU unusable.
+
+    Raises
+    ------
+    Broken
+    """
+    try:
+        float(machine.executor.zeros((1,), machine.xp.dtype("float32")).sum())
+    except Exception as failure:
+        raise Broken(f"after {name} the GPU answers no more: {reason}") from failure
