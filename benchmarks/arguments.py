@@ -56,7 +56,7 @@ def is_available(back_end):
     """Whether the library that a back end needs is installed."""
     try:
         get_backend(back_end)
-    except ImportError:
+    except (ImportError, RuntimeError):  # or the GPU that it needs
         return False
     return True
 

@@ -1,6 +1,10 @@
 """Correctness, before a clock starts."""
 
+from dataclasses import fields, replace
+
 import numpy as np
+
+from albert_np.backend import NUMPY
 
 # Two right float32 results of the same formulas differ from the float64 one by the same kind of
 # noise, drawn twice. Sums in another order or an exp of another library make one noisier than the
@@ -70,6 +74,50 @@ def farthest_row(output, reference, dtype):
     if not errors.any():
         return 0.0  # rows of zeros have no scale
     return float((errors / scale).max()) if scale.all() else np.inf
+
+
+def rounding_backend(dtype):
+    """The reference, with the results of each of its functions rounded to a type.
+
+    In float32 it computes as kernels of that type do, which sum in float32 and keep what they give
+    in the type: its distance from float64 is the noise floor.
+
+    Parameters
+    ----------
+    dtype : str
+
+    Returns
+    -------
+    Backend
+    """
+
+    def rounding(function):
+        is_forward = function.__name__.endswith("_forward")
+
+        def rounded_function(*arguments, **settings):
+            returned = function(*arguments, **settings)
+            if is_forward:
+                return rounded(returned[0], dtype), returned[1]
+            if isinstance(returned, tuple):
+                return tuple(rounded(each, dtype) for each in returned)
+            return rounded(returned, dtype)
+
+        return rounded_function
+
+    functions = {
+        field.name: rounding(getattr(NUMPY, field.name))
+        for field in fields(NUMPY)
+        if callable(getattr(NUMPY, field.name))
+    }
+    return replace(NUMPY, name=f"numpy rounded to {dtype}", **functions)
+
+
+def rounded(result, dtype):
+    """A result rounded to a type, in its own place: it may be a slot."""
+    if result is None or np.ndim(result) == 0:
+        return result
+    result[...] = result.astype(dtype)
+    return result
 
 
 def judged(error, limit):

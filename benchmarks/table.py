@@ -7,6 +7,8 @@ from benchmarks.figures import (
     ROOFS,
     above,
     batch_title,
+    fastest,
+    ours_and_peers,
     rates,
     ratios,
     roof_seconds,
@@ -93,6 +95,52 @@ def contender_cells(record, name, contender, peers, has_padding):
     return [milliseconds(seconds), *against, *cells, megabytes(above(contender)), error]
 
 
+def cuda_table(records):
+    """The short table of a GPU: of each work our fastest, and the fastest of the others."""
+    columns = [
+        "work",
+        "by",
+        "ms",
+        "of the roof",
+        "the fastest other",
+        "its ms",
+        "times as fast",
+        "error, of the noise floor",
+    ]
+    return columns, [cuda_row(record) for record in records]
+
+
+def cuda_row(record):
+    contenders = record["contenders"]
+    ours, others = ours_and_peers(record)
+    best, other = fastest(record, ours), fastest(record, others)
+    if best is None:
+        said = "wrong, not timed" if contenders else "too large for this machine"
+        cells = ["", said, ""]
+    else:
+        roof, bound = roof_seconds(record)
+        seconds = contenders[best]["seconds"]
+        cells = [best, milliseconds(seconds), f"{ratios(roof, seconds):.0%}, {BINDS[bound]}"]
+    against = ["", "", ""]
+    if other is not None:
+        theirs = contenders[other]["seconds"]
+        compared = f"{ratios(theirs, seconds):.2f}" if best is not None else ""
+        against = [other, milliseconds(theirs), compared]
+    error = contenders[best]["error"] / record["floor"] if best and record["floor"] else None
+    return [title(record), *cells, *against, "" if error is None else f"{error:.2f} ×"]
+
+
+def left_out(records):
+    """Who could not do a work, and why: a line for each reason."""
+    works = {}
+    for record in records:
+        for name, reason in record.get("left_out", {}).items():
+            works.setdefault((name, reason), []).append(record)
+    return [
+        f"left out: {name}, of {len(of)} works: {reason}" for (name, reason), of in works.items()
+    ]
+
+
 def threads_table(records):
     """Products and kernels back to back, against the sum of each alone."""
     columns = [
@@ -138,6 +186,7 @@ TABLES = {
     "training": timed_table,
     "memory": memory_table,
     "scaling": timed_table,
+    "cuda": cuda_table,
 }
 
 
@@ -157,9 +206,10 @@ def caption(results):
     """Where and when: one line."""
     where = results["environment"]
     packages = ", ".join(f"{name} {number}" for name, number in where["packages"].items() if number)
+    gpu = f"{where['gpu']['name']}, " if "gpu" in where else ""
     return (
-        f"{where['date']}: {where['cpu']}, {where['cores']} cores; threads: {where['threads']}; "
-        f"Python {where['python']}, {packages}; {where['blas']}"
+        f"{where['date']}: {gpu}{where['cpu']}, {where['cores']} cores; "
+        f"threads: {where['threads']}; Python {where['python']}, {packages}; {where['blas']}"
     )
 
 

@@ -112,9 +112,7 @@ def row_cases(dtype):
                 num_attention_heads=width // 64,
             )
             for direction in DIRECTIONS:
-                yield Case(
-                    function, direction, dtype, config, 512, full(512), f"{width} columns"
-                )
+                yield Case(function, direction, dtype, config, 512, full(512), f"{width} columns")
 
 
 def loss_cases(dtype):

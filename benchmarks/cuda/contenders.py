@@ -145,7 +145,9 @@ def ours(case, given):
         bound[f"{OURS}, packed"] = partial(bind_packed, case)
     function = cuda.functions(executor)[f"{case.function}_{case.direction}"]
     if "version" in inspect.signature(function).parameters:
-        numbers = [int(VERSION.search(name)[1]) for name in launched(case, given) if VERSION.search(name)]
+        numbers = [
+            int(VERSION.search(name)[1]) for name in launched(case, given) if VERSION.search(name)
+        ]
         for version in range(1, max(numbers)):
             pair = our_pair(case, executor, version)
             bound[f"{OURS} version {version}"] = partial(of_functions, case, pair)
@@ -208,9 +210,7 @@ def bind_torch(case, call, given):
     from benchmarks.contenders import of_transformers
 
     arguments, dy = given.tensors
-    task = of_transformers.task_of(
-        case.function, case.direction, call, separated(arguments), dy
-    )
+    task = of_transformers.task_of(case.function, case.direction, call, separated(arguments), dy)
     return task._replace(outputs=lambda returned: given.of_torch(task.outputs(returned)))
 
 
@@ -312,5 +312,3 @@ def peers(case, machine):
         else:
             left_out[name] = f"{absent} is not installed"
     return bound, left_out
-
-

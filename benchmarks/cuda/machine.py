@@ -1,11 +1,14 @@
 """The GPU: its arrays, its clock, its facts. The one module here that names CuPy."""
 
+import gc
 import itertools
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from albert_np.backend import get_backend
 from albert_np.kernels.cuda.cupy_executor import CupyExecutor
 from benchmarks.arguments import NotAvailable
 
@@ -32,6 +35,8 @@ class Machine(NamedTuple):
         `free_bytes()`: memory that arrays may still take.
     tidy : callable
         `tidy()`: give back memory that nobody uses.
+    backend : callable
+        `backend()`: the back end that the whole model runs on.
     """
 
     executor: object
@@ -41,6 +46,7 @@ class Machine(NamedTuple):
     facts: dict
     free_bytes: Callable
     tidy: Callable
+    backend: Callable
 
 
 def gpu():
@@ -65,8 +71,17 @@ def gpu():
         torch_device="cuda",
         facts=facts_of(cupy),
         free_bytes=lambda: cupy.cuda.runtime.memGetInfo()[0],
-        tidy=cupy.get_default_memory_pool().free_all_blocks,
+        tidy=lambda: tidy(cupy),
+        backend=lambda: get_backend("cuda"),
     )
+
+
+def tidy(cupy):
+    """Give back memory that CuPy, and PyTorch if it is in use, keep for later."""
+    gc.collect()
+    cupy.get_default_memory_pool().free_all_blocks()
+    if "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()
 
 
 def facts_of(cupy):

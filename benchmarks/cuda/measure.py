@@ -3,9 +3,10 @@
 import math
 
 from albert_np.backend import NUMPY
+from benchmarks.arguments import NotAvailable
 from benchmarks.contenders.ours import task_of
-from benchmarks.correct import farthest_row, judged, limits, rounding_limit
-from benchmarks.cuda import contenders
+from benchmarks.correct import farthest_row, judged, largest_error, limits, rounding_limit
+from benchmarks.cuda import contenders, model
 from benchmarks.functions import DIRECTIONS, inputs_of
 from benchmarks.measure import ENDED
 from benchmarks.turns import take_turns
@@ -15,9 +16,10 @@ ROUNDS = 7
 CACHES = 2  # the sets of inputs together are so many times as large as the L2 cache
 MOST_SETS = 32
 HELD = 40  # arrays in float64, about, of the reference and of contenders at the same time
+DOES_NOT_FIT = "does not fit"  # says the launcher of a version that a shape is too large for
 
 
-class Broken(Exception):
+class Broken(NotAvailable):
     """The GPU answers no more; the message says after what."""
 
 
@@ -64,7 +66,7 @@ def measure(case, machine, roofs, entries=(), progress=lambda name: None):
 
     Parameters
     ----------
-    case : Case
+    case : Case or ModelCase
     machine : Machine
     roofs : callable
         `roofs(dtype)`: what `roofs.turns` gives.
@@ -78,25 +80,83 @@ def measure(case, machine, roofs, entries=(), progress=lambda name: None):
     dict
         As of `benchmarks.measure.compare`, with the noise `floor`, and who was `left_out`, and why.
     """
+    if isinstance(case, model.ModelCase):
+        return measure_model(case, machine, roofs, progress)
+    return measure_function(case, machine, roofs, entries, progress)
+
+
+def measure_function(case, machine, roofs, entries, progress):
+    """One fused function, on several sets of inputs."""
     if is_too_large(case, machine):
         return case.named | {"floor": None, "left_out": {}, "contenders": {}}
     host = inputs_of(case.function, case.sizes, SEED)
     given = [contenders.Given(host, case, machine) for _ in range(sets_of(case, machine))]
     reference, floor = reference_of(case, given[0])
-    limit = rounding_limit(case.work.length, case.dtype)
-
-    bound, left_out = contenders.peers(case, machine)
+    peers, left_out = contenders.peers(case, machine)
     own = contenders.ours(case, given[0]) | contenders.of_user(case, machine, entries)
-    results, right = {}, {}
-    for name, bind in (own | bound).items():
+
+    def first_error(bind):
+        task = bind(given[0])
+        return error_of(task.outputs(task.run()), reference, case.dtype)
+
+    def turn(bind):
+        return machine.clock.turn_of([bind(each).run for each in given])
+
+    record = compare(case, own, peers, floor, first_error, turn, machine, roofs, progress)
+    record["contenders"][contenders.OURS]["kernels"] = contenders.launched(case, given[0])
+    record["left_out"] |= left_out
+    return record
+
+
+def measure_model(case, machine, roofs, progress):
+    """The whole model: its latency, from an idle GPU."""
+    with model.files_of(case) as files:
+        reference, floor = model.reference_of(case, files)
+        bound, left_out = model.contenders_of(case, files, machine)
+        own = {contenders.OURS: bound.pop(contenders.OURS)}
+
+        def first_error(bind):
+            task = bind()
+            return largest_error(task.outputs(task.run()), reference, case.dtype)
+
+        def turn(bind):
+            return machine.clock.turn_of([bind().run], hides_launches=False)
+
+        record = compare(case, own, bound, floor, first_error, turn, machine, roofs, progress)
+    record["left_out"] |= left_out
+    return record
+
+
+def compare(case, own, peers, floor, first_error, turn, machine, roofs, progress):
+    """Check each contender, then time those that are right, in turn, beside the roofs.
+
+    Parameters
+    ----------
+    case : Case or ModelCase
+    own, peers : dict of str to callable
+        Contenders. What `own` raise is an error of theirs; a peer that raises is left out.
+    floor : float
+        The noise floor.
+    first_error, turn : callable
+        `first_error(bind)`, of a contender's first run; `turn(bind)`, for `take_turns`.
+    machine, roofs, progress
+        As for `measure`.
+
+    Returns
+    -------
+    dict
+    """
+    results, right, left_out, turns = {}, {}, {}, {}
+    limit = rounding_limit(case.work.length, case.dtype)
+    for name, bind in (own | peers).items():
         progress(f"{name}, check")
         allowed = limits([name], floor, limit, case.dtype)[name]
         try:
-            error = first_error(bind, given[0], reference, case.dtype)
+            error = first_error(bind)
         except Exception as failure:  # whatever a library, or the user's file, may raise
             reason = reason_of(failure)
             check_alive(machine, name, reason)
-            if name in own and "does not fit" not in reason:
+            if name in own and DOES_NOT_FIT not in reason:
                 results[name] = ENDED | {"limit": allowed, "raised": reason}
             else:
                 left_out[name] = reason
@@ -104,12 +164,10 @@ def measure(case, machine, roofs, entries=(), progress=lambda name: None):
         results[name] = judged(error, allowed) | {"resident_bytes": None, "peak_bytes": None}
         if results[name]["correct"]:
             right[name] = bind
-    del reference
     machine.tidy()
-    turns = {}
     for name, bind in right.items():
         try:
-            turns[name] = machine.clock.turn_of([bind(each).run for each in given])
+            turns[name] = turn(bind)
         except Exception as failure:  # too little memory for all the sets, above all
             check_alive(machine, name, reason_of(failure))
             left_out[name] = reason_of(failure)
@@ -118,14 +176,7 @@ def measure(case, machine, roofs, entries=(), progress=lambda name: None):
     timings = take_turns(turns | roof_turns, ROUNDS, progress)
     for name, timing in timings.items():
         results[name] = results.get(name, {}) | timing | needed.get(name, {})
-    results[contenders.OURS]["kernels"] = contenders.launched(case, given[0])
     return case.named | {"floor": floor, "left_out": left_out, "contenders": results}
-
-
-def first_error(bind, given, reference, dtype):
-    """Run a contender for the first time: its error."""
-    task = bind(given)
-    return error_of(task.outputs(task.run()), reference, dtype)
 
 
 def reason_of(failure):

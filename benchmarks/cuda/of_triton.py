@@ -184,7 +184,9 @@ def divided(x):
 def summed(partials, into, dtype):
     """The sums of the parts; into their slots, where there are any."""
     sums = [partial.sum(dim=0).to(dtype) for partial in partials]
-    return sums if into is None else [slot.add_(each) for slot, each in zip(into, sums, strict=True)]
+    return (
+        sums if into is None else [slot.add_(each) for slot, each in zip(into, sums, strict=True)]
+    )
 
 
 @triton.jit

@@ -4,8 +4,8 @@
     __global__ void layer_norm_forward(const T* x, const T* weight, const T* bias, float eps, T* y,
                                        int rows, int columns, int sequence_length)
 
-The arguments are the reference's, in its order: an array is a `const T*` (a mask `const bool*`, null
-without padding), a number an `int` or a `float`. Then the result, the rows and columns of the
+The arguments are the reference's, in its order: an array is a `const T*` (a mask `const bool*`,
+null without padding), a number an `int` or a `float`. Then the result, the rows and columns of the
 result, and the columns of the batch. Backward is given dy, forward's arguments, and the gradients:
 of parameters as `float*`, zeros that it adds to. T is `float`, or `Half` or `BFloat16` of
 `device.cuh`. A block of THREADS threads does ROWS_A_BLOCK rows (`#define` them; by default 256, and

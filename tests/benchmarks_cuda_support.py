@@ -1,0 +1,62 @@
+"""The CPU in the place of a GPU, for the tests of its benchmarks."""
+
+import numpy as np
+
+from albert_np import AlbertConfig
+from albert_np.kernels.cuda.host import HostExecutor
+from benchmarks.cuda.cases import Case
+from benchmarks.cuda.machine import Clock, Machine
+
+CONFIG = AlbertConfig(
+    vocab_size=100,
+    embedding_size=32,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=64,
+)
+
+
+class FakeEvents:
+    """A clock that goes on by one second a copy, and by as much as a call says."""
+
+    def __init__(self):
+        self.now, self.copies = 0.0, 0
+
+    def record(self):
+        return self.now
+
+    def seconds(self, start, end):
+        return end - start
+
+    def copy(self):
+        self.copies += 1
+        self.now += 1.0
+
+
+class SteadyEvents(FakeEvents):
+    """Events a second apart, for work that does not touch the clock."""
+
+    def record(self):
+        self.now += 1.0
+        return self.now
+
+
+def stand_in_machine(backend=None):
+    """A machine whose kernels run on the CPU."""
+    return Machine(
+        executor=HostExecutor(),
+        xp=np,
+        clock=Clock(SteadyEvents()),
+        torch_device="cpu",
+        facts={"name": "the stand-in", "l2_bytes": 1},
+        free_bytes=lambda: 2**40,
+        tidy=lambda: None,
+        backend=backend,
+    )
+
+
+def small_case(function, direction, dtype="float32", lengths=(9, 9)):
+    """A case of two sequences."""
+    return Case(function, direction, dtype, CONFIG, 9, lengths, "32 columns")
