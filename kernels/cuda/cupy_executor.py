@@ -1,9 +1,11 @@
 """Runs launches on a GPU, through CuPy."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from albert_np.kernels.cuda.cublas_lt import MatrixProducts
 from albert_np.kernels.cuda.launch import SOURCES, Struct, program
 from albert_np.kernels.cuda.launcher import STATIC_SHARED
 
@@ -12,6 +14,7 @@ from albert_np.kernels.cuda.launcher import STATIC_SHARED
 UNASKED_SHARED = 48 * 1024 - STATIC_SHARED
 OLDEST = (7, 5)  # the oldest GPUs that the kernels are compiled for in the tests
 OPTIONS = ("-std=c++17",)
+ON_GPU = (2, 13)  # DLPack's numbers for CUDA's memory, and for memory that CPU and GPU share
 
 
 class CupyExecutor:
@@ -27,7 +30,7 @@ class CupyExecutor:
     Raises
     ------
     ImportError
-        If CuPy is not installed.
+        If CuPy or nvmath-python is not installed.
     RuntimeError
         If there is no driver, no GPU, or too old a one.
     """
@@ -57,7 +60,45 @@ class CupyExecutor:
             )
         self.multiprocessors = attributes["MultiProcessorCount"]
         self.shared_limit = attributes["MaxSharedMemoryPerBlockOptin"]
+        self.products = MatrixProducts(cupy)
         self._kernels = {}
+
+    def given(self, name, values):
+        """What a call was given: a view of what lies on a GPU, whoever's it is; else as it is.
+
+        Raises
+        ------
+        ValueError
+            If it is on another GPU than the current one.
+        """
+        on_gpu = hasattr(values, "__cuda_array_interface__") or (
+            hasattr(values, "__dlpack_device__") and values.__dlpack_device__()[0] in ON_GPU
+        )
+        if not on_gpu:
+            return values
+        if not isinstance(values, self.cupy.ndarray):
+            values = self.cupy.from_dlpack(values)
+        self.check(name, values)
+        return values
+
+    def downloaded(self, array):
+        """An array of the GPU's as a NumPy array, which is to wait for it."""
+        return self.cupy.asnumpy(array)
+
+    @contextmanager
+    def computing(self):
+        """A context in which a GPU that is full is said to be."""
+        try:
+            yield
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError(
+                f"the GPU is full: {error}; a smaller batch needs less, and so do packed=True "
+                "and checkpoint_every"
+            ) from None
+
+    def multiply(self, a, b, out, bias=None, add=False):
+        """out = a b + bias, or out += a b; a and b may be transposed."""
+        self.products.multiply(a, b, out, bias, add)
 
     def check(self, name, array):
         """Raise unless the array is one that the kernels can run on."""
