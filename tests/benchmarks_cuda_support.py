@@ -1,9 +1,11 @@
 """The CPU in the place of a GPU, for the tests of its benchmarks."""
 
 import numpy as np
+from strict_arrays import StrictExecutor
 
 from albert_np import AlbertConfig
-from albert_np.kernels.cuda.host import HostExecutor
+from albert_np.backend import Backend
+from albert_np.kernels import cuda
 from benchmarks.cuda.cases import Case
 from benchmarks.cuda.machine import Clock, Machine
 
@@ -43,17 +45,18 @@ class SteadyEvents(FakeEvents):
         return self.now
 
 
-def stand_in_machine(backend=None):
-    """A machine whose kernels run on the CPU."""
+def stand_in_machine(executor=None):
+    """A machine whose kernels run on the CPU; its arrays, by default, mix with none of NumPy's."""
+    executor = executor or StrictExecutor()
     return Machine(
-        executor=HostExecutor(),
+        executor=executor,
         xp=np,
         clock=Clock(SteadyEvents()),
         torch_device="cpu",
         facts={"name": "the stand-in", "l2_bytes": 1},
         free_bytes=lambda: 2**40,
         tidy=lambda: None,
-        backend=backend,
+        backend=lambda: Backend("cuda", executor, **cuda.functions(executor)),
     )
 
 

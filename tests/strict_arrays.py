@@ -186,7 +186,7 @@ class StrictExecutor(StrictArrays, HostExecutor):
         return array.host.ctypes.data
 
     def multiply(self, a, b, out, bias=None, add=False):
-        super().multiply(a.host, b.host, out.host, bias and bias.host, add)
+        super().multiply(a.host, b.host, out.host, None if bias is None else bias.host, add)
 
     def launch(self, launch):
         super().launch(launch._replace(arguments=tuple(map(_of_launch, launch.arguments))))

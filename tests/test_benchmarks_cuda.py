@@ -5,8 +5,9 @@ import json
 import ml_dtypes  # noqa: F401  NumPy knows bfloat16 from then on
 import numpy as np
 import pytest
-from benchmarks_cuda_support import FakeEvents, small_case, stand_in_machine
+from benchmarks_cuda_support import CONFIG, FakeEvents, small_case, stand_in_machine
 from cuda_support import NEEDS_COMPILER
+from strict_arrays import strict
 
 import benchmarks.__main__ as command
 from albert_np.backend import NUMPY
@@ -61,7 +62,7 @@ def test_the_plan_has_every_function_type_and_direction_once():
     keys = [difference.key(case.named) for case in plan]
     assert len(set(keys)) == len(keys)
     functions = {(c.function, c.direction, c.dtype) for c in plan if isinstance(c, cases.Case)}
-    of_kernels = {"attention", "linear_cross_entropy", *cases.ROW_FUNCTIONS}
+    of_kernels = {"attention", "linear", "linear_cross_entropy", *cases.ROW_FUNCTIONS}
     assert functions == {
         (function, direction, dtype)
         for function in of_kernels
@@ -224,6 +225,7 @@ def measured(case, entries=()):
         ("bias_gelu_new", "backward", "bfloat16", (9, 9), ["cuda", "cuda version 1"]),
         ("attention", "backward", "float32", (9, 4), ["cuda", "cuda, packed", "cuda version 1"]),
         ("linear_cross_entropy", "forward", "float32", (9, 9), ["cuda"]),
+        ("linear", "backward", "float32", (9, 9), ["cuda"]),
     ],
 )
 def test_each_version_is_checked_and_timed(function, direction, dtype, lengths, own, small):
@@ -235,8 +237,21 @@ def test_each_version_is_checked_and_timed(function, direction, dtype, lengths, 
         if name in own:
             assert contender["correct"] and contender["error"] <= contender["limit"]
     assert record["left_out"] == {"torch": "no_such_package is not installed"}
-    assert record["contenders"]["cuda"]["kernels"]
+    assert all(isinstance(name, str) for name in record["contenders"]["cuda"]["kernels"])
     assert 0 < record["floor"] < 16 * correct.unit_roundoff(dtype)
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("work", ["forward", "training"])
+def test_the_whole_model_is_checked_and_timed(work, small, monkeypatch):
+    monkeypatch.setattr(cuda_model, "find_spec", lambda name: None)
+    case = cuda_model.ModelCase(work, "base", CONFIG, 2, 9, "float32")
+    record = measured(case)
+    assert record["contenders"]["cuda"]["correct"]
+    assert len(record["contenders"]["cuda"]["seconds"]) == measure.ROUNDS
+    assert record["left_out"] == {"transformers": "torch is not installed"}
+    assert figures.title(record).endswith("base, 2×9, float32")
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
@@ -313,9 +328,9 @@ def test_a_raw_kernel_adds_its_parameters_gradients_to_their_slots(tmp_path):
     path = tmp_path / "mine.cu"
     path.write_text(RAW.replace("sequence_length) {}", f"sequence_length) {{{GRADIENTS}}}"))
     _, backward = raw.pair(path, "bias_gelu_new", stand_in_machine().executor)
-    dy, slot = np.ones((1, 3, 32), "float32"), np.ones(32, "float32")
+    dy, slot = strict(np.ones((1, 3, 32), "float32")), strict(np.ones(32, "float32"))
     dx, dbias = backward(dy, {"x": dy, "bias": slot.copy()}, into=(slot,))
-    assert dbias is slot and (slot == 3).all() and (dx == 1).all()
+    assert dbias is slot and (slot.host == 3).all() and (dx.host == 1).all()
 
 
 def test_a_peer_that_raises_is_left_out_by_name(small, monkeypatch):

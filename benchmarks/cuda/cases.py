@@ -80,9 +80,17 @@ def function_cases(functions=None):
     return [
         case
         for dtype in DTYPES
-        for case in (*attention_cases(dtype), *row_cases(dtype), *loss_cases(dtype))
+        for case in cases_in(dtype)
         if functions is None or case.function in functions
     ]
+
+
+def cases_in(dtype):
+    """The cases of one type."""
+    yield from attention_cases(dtype)
+    yield from row_cases(dtype)
+    yield from product_cases(dtype)
+    yield from loss_cases(dtype)
 
 
 def attention_cases(dtype):
@@ -113,6 +121,15 @@ def row_cases(dtype):
             )
             for direction in DIRECTIONS:
                 yield Case(function, direction, dtype, config, 512, full(512), f"{width} columns")
+
+
+def product_cases(dtype):
+    """The widest linear map of the smallest and of the largest size."""
+    for size in ("base", "xxlarge"):
+        config = AlbertConfig(**SIZES[size])
+        detail = f"{config.hidden_size} to {config.intermediate_size} columns"
+        for direction in DIRECTIONS:
+            yield Case("linear", direction, dtype, config, 512, full(512), detail)
 
 
 def loss_cases(dtype):

@@ -148,7 +148,7 @@ def ours(case, given):
         numbers = [
             int(VERSION.search(name)[1]) for name in launched(case, given) if VERSION.search(name)
         ]
-        for version in range(1, max(numbers)):
+        for version in range(1, max(numbers, default=1)):
             pair = our_pair(case, executor, version)
             bound[f"{OURS} version {version}"] = partial(of_functions, case, pair)
     return bound

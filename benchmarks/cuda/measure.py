@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from albert_np.backend import NUMPY
 from benchmarks.arguments import NotAvailable
 from benchmarks.contenders.ours import task_of
@@ -25,7 +27,7 @@ class Broken(NotAvailable):
 
 def is_too_large(case, machine):
     """Whether the arrays of a case would fill the memory."""
-    numbers = case.work.bytes // machine.xp.dtype(case.dtype).itemsize
+    numbers = case.work.bytes // np.dtype(case.dtype).itemsize
     attended = case.sizes.A * case.sizes.B * case.sizes.S**2 * (case.function == "attention")
     return 8 * (numbers * HELD // 3 + 4 * attended) > machine.free_bytes()
 
@@ -193,6 +195,6 @@ def check_alive(machine, name, reason):
     Broken
     """
     try:
-        float(machine.executor.zeros((1,), machine.xp.dtype("float32")).sum())
+        float(machine.executor.zeros((1,), np.dtype("float32")).sum())
     except Exception as failure:
         raise Broken(f"after {name} the GPU answers no more: {reason}") from failure
