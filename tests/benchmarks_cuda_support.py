@@ -1,13 +1,19 @@
 """The CPU in the place of a GPU, for the tests of its benchmarks."""
 
+import ml_dtypes  # noqa: F401  NumPy knows bfloat16 from then on
 import numpy as np
 from strict_arrays import StrictExecutor
 
 from albert_np import AlbertConfig
 from albert_np.backend import Backend
 from albert_np.kernels import cuda
-from benchmarks.cuda.cases import Case
+from albert_np.kernels.cuda.host import HostExecutor
+from benchmarks.correct import limits, rounding_limit
+from benchmarks.cuda.cases import ROW_FUNCTIONS, Case
+from benchmarks.cuda.contenders import Given
 from benchmarks.cuda.machine import Clock, Machine
+from benchmarks.cuda.measure import error_of, reference_of
+from benchmarks.functions import DIRECTIONS, inputs_of
 
 CONFIG = AlbertConfig(
     vocab_size=100,
@@ -63,3 +69,28 @@ def stand_in_machine(executor=None):
 def small_case(function, direction, dtype="float32", lengths=(9, 9)):
     """A case of two sequences."""
     return Case(function, direction, dtype, CONFIG, 9, lengths, "32 columns")
+
+
+FUNCTIONS = (*ROW_FUNCTIONS, "attention", "linear", "linear_cross_entropy")
+KINDS = [
+    (function, direction, dtype, lengths)
+    for function in FUNCTIONS
+    for direction in DIRECTIONS
+    for dtype, lengths in (("float32", (9, 4)), ("bfloat16", (9, 9)), ("float16", (9, 4)))
+]
+
+
+def mixing_machine():
+    """A machine whose arrays are NumPy's, which PyTorch's tensors become without a copy."""
+    return stand_in_machine(HostExecutor())
+
+
+def assert_right(case, bound):
+    """That each contender is as near as the benchmarks want it to be."""
+    given = Given(inputs_of(case.function, case.sizes, seed=0), case, mixing_machine())
+    reference, floor = reference_of(case, given)
+    limit = rounding_limit(case.work.length, case.dtype)
+    for name, bind in bound.items():
+        task = bind(given)
+        error = error_of(task.outputs(task.run()), reference, case.dtype)
+        assert error <= limits([name], floor, limit, case.dtype)[name], name

@@ -2,7 +2,7 @@
 
 import json
 
-import ml_dtypes  # noqa: F401  NumPy knows bfloat16 from then on
+import ml_dtypes
 import numpy as np
 import pytest
 from benchmarks_cuda_support import CONFIG, FakeEvents, small_case, stand_in_machine
