@@ -48,7 +48,7 @@ class Given:
             name: array if array.ndim == 0 and name != "dy" else executor.uploaded(array)
             for name, array in self.host.items()
         }
-        dy = arrays.pop("dy").astype(self.case.dtype)
+        dy = arrays.pop("dy").astype(self.case.dtype).reshape(self.host["dy"].shape)
         return arguments_of(arrays, self.case.dtype), dy
 
     def arrays_in(self, dtype):
@@ -238,9 +238,11 @@ def bind_deterministic(case, call, given):
 
 @contextmanager
 def deterministic():
+    """A context in which PyTorch refuses what gives other bits each time."""
     import torch
 
     before = torch.are_deterministic_algorithms_enabled()
+    torch.utils.deterministic.fill_uninitialized_memory = False  # which takes time
     torch.use_deterministic_algorithms(True)
     try:
         yield

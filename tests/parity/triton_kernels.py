@@ -12,11 +12,15 @@ from benchmarks.cuda import contenders, of_triton
 RUN = [kind for kind in KINDS if kind[0] in of_triton.FUNCTIONS and kind[2] != "bfloat16"]
 
 
+@pytest.fixture(autouse=True)
+def few_parts(monkeypatch):
+    monkeypatch.setattr(of_triton, "PARTS", 8)  # of several rows each
+
+
 @pytest.mark.parametrize(("function", "direction", "dtype", "lengths"), RUN)
 def test_triton_computes_the_same_function(function, direction, dtype, lengths):
-    # Several tiles of queries and keys, and parts of more than one row.
-    lengths = (150, 150 - 73 * (min(lengths) < max(lengths)))
-    case = small_case(function, direction, dtype, lengths)._replace(sequence_length=150)
+    lengths = (70, 70 - 33 * (min(lengths) < max(lengths)))  # several tiles of queries and keys
+    case = small_case(function, direction, dtype, lengths)._replace(sequence_length=70)
     bound = contenders.of_triton(case, mixing_machine())
     assert list(bound) == ["triton"]
     assert_right(case, bound)
