@@ -140,11 +140,26 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
     T = property(lambda self: strict(self.host.T))
 
 
-for name in "dtype shape ndim size itemsize nbytes strides flags".split():
+for name in ["dtype", "shape", "ndim", "size", "itemsize", "nbytes", "strides", "flags"]:
     setattr(StrictArray, name, property(operator.attrgetter(f"host.{name}")))
-for name in "all any argmax astype copy cumsum fill item max mean min nonzero ravel reshape".split():
+for name in [
+    "all",
+    "any",
+    "argmax",
+    "astype",
+    "copy",
+    "cumsum",
+    "fill",
+    "item",
+    "max",
+    "mean",
+    "min",
+    "nonzero",
+    "ravel",
+    "reshape",
+]:
     setattr(StrictArray, name, method(name))
-for name in "sum swapaxes tolist transpose".split():
+for name in ["sum", "swapaxes", "tolist", "transpose"]:
     setattr(StrictArray, name, method(name))
 
 
@@ -186,7 +201,7 @@ class StrictExecutor(StrictArrays, HostExecutor):
         return array.host.ctypes.data
 
     def multiply(self, a, b, out, bias=None, add=False):
-        super().multiply(a.host, b.host, out.host, bias and bias.host, add)
+        super().multiply(a.host, b.host, out.host, None if bias is None else bias.host, add)
 
     def launch(self, launch):
         super().launch(launch._replace(arguments=tuple(map(_of_launch, launch.arguments))))

@@ -151,9 +151,10 @@ def test_moved_there_and_back(tmp_path):
         assert_same(model.parameters[name], array)
         assert_same(loaded.parameters[name], array)
     layer = "encoder.albert_layer_groups.0.albert_layers.0.attention."
-    assert model.parameters[f"{layer}query.weight"].base is model.parameters[
-        f"{layer}value.weight"
-    ].base
+    assert (
+        model.parameters[f"{layer}query.weight"].base
+        is model.parameters[f"{layer}value.weight"].base
+    )
     model.prune_heads({0: [1]})
     reference.prune_heads({0: [1]})
     assert model.to("numpy") is model
