@@ -108,8 +108,9 @@ def test_sums_of_half_numbers_may_be_wide(lt):
     a, b = matrix(rng, 3, 4, False, np.float16), matrix(rng, 4, 5, False, np.float16)
     out = device_array(np.ones((3, 5), FLOAT32))
     products(lt).multiply(a, b, out, add=True)
-    exact = np.asarray(a, np.float64) @ np.asarray(b, np.float64) + 1
-    np.testing.assert_allclose(np.asarray(out), exact, rtol=1e-6)
+    a64, b64 = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    terms = np.abs(a64) @ np.abs(b64) + 1
+    assert_rounded(np.asarray(out), a64 @ b64 + 1, FLOAT32, 0, FEW_UNITS, terms)
 
 
 def test_nothing_to_sum(lt):
