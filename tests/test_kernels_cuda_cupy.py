@@ -10,7 +10,7 @@ import pytest
 from cublas_lt_stand_in import CublasLt, DeviceArray, device_array, nvmath_with
 from cuda_support import FLOAT32, random
 
-from albert_np import AlbertModel
+from albert_np import AlbertForPreTraining
 from albert_np.backend import NUMPY, Backend, get_backend
 from albert_np.functions.dropout import Dropout
 from albert_np.functions.packing import packed_batch
@@ -314,8 +314,8 @@ def test_one_clear_error_each(fault, monkeypatch):
         nvmath_with(None, monkeypatch)
     kind, message = ERRORS[fault]
     with pytest.raises(kind, match=message):
-        AlbertModel.from_pretrained("tiny", backend="cuda", add_pooling_layer=False)
-    model = AlbertModel.from_pretrained("tiny", add_pooling_layer=False)
+        AlbertForPreTraining.from_pretrained("tiny", backend="cuda")
+    model = AlbertForPreTraining.from_pretrained("tiny")
     before = dict(model.parameters)
     with pytest.raises(kind, match=message):
         model.to("cuda")
