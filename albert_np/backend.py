@@ -60,7 +60,7 @@ def numba_backend():
     Raises
     ------
     ImportError
-        If the library is not installed.
+        If the library is not installed, or the environment keeps it from compiling.
     """
     try:
         from albert_np.kernels import numba as kernels

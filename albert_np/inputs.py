@@ -261,7 +261,9 @@ def labelled_places(labels):
     """
     if on_host(labels):
         return (labels != IGNORE_INDEX).nonzero()
-    return np.unravel_index(np.arange(labels.size, like=labels), labels.shape)
+    _, S = labels.shape
+    token = np.arange(labels.size, like=labels)
+    return token // S, token % S
 
 
 def check_classification_labels(labels, batch_size, config, dtype, wrong):

@@ -2,11 +2,13 @@
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 
 from albert_np import tensorflow
-from albert_np.arrays import on_host
+from albert_np.arrays import HOST, on_host
 from albert_np.backend import NUMPY, get_backend
+from albert_np.capturing import CapturedCall, completed
 from albert_np.checkpoint import load_parameters, resolve_directory, save_parameters
 from albert_np.config import AlbertConfig
 from albert_np.encoder import (
@@ -464,6 +466,56 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         )
         outputs, cache = self._run_forward(batch, labels, run)
         return outputs.loss, self._pull_back(None, outputs, cache, run)
+
+    def capture(self, *, gradients=False, checkpoint_every=None, **inputs):
+        """Record a call as a CUDA graph, which runs again without Python.
+
+        Parameters
+        ----------
+        gradients : bool, optional
+            Record `loss_and_gradients`; a call by default.
+        checkpoint_every : int, optional
+            As for `vjp`, with `gradients`.
+        **inputs
+            As for a call, but for `seed`, since each run would drop the same elements, and for
+            `packed`, since a graph has one number of tokens.
+
+        Returns
+        -------
+        CapturedCall
+            `captured(**inputs)` runs it on other numbers.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the model is not on a GPU, an argument is of another shape or type, or out of range,
+            or asks for what there is no kernel for: attention by the plain pairs, or a feed-forward
+            network in chunks.
+        """
+        if self.backend.arrays is HOST:
+            raise ValueError("the model is on the CPU; capture records what a GPU does")
+        for name in ("seed", "packed"):
+            if inputs.get(name):
+                raise ValueError(f"{name} is {inputs[name]!r}; a recorded call takes none")
+        if checkpoint_every is not None and not gradients:
+            raise ValueError("checkpoint_every was given; expected gradients=True with it")
+        if gradients:
+            self._need_loss(inputs)
+        inputs = {name: values for name, values in inputs.items() if values is not None}
+        _, _, run = self._begin({**inputs, "packed": False})
+        if run.plain_attention or self.config.chunk_size_feed_forward:
+            raise ValueError("the call asks for what there is no kernel for; it is not recorded")
+        arrays = {*BATCH, *self.label_names}
+        settings = {name: value for name, value in inputs.items() if name not in arrays}
+        if gradients:
+            function, settings["checkpoint_every"] = self.loss_and_gradients, checkpoint_every
+        else:
+            function = self.__call__
+        return CapturedCall(
+            self,
+            partial(function, **settings),
+            completed({name: value for name, value in inputs.items() if name in arrays}),
+        )
 
     def trace(self, *, gradients=False, **inputs):
         """Run the model through the plain pairs, and write down every operation.

@@ -1,5 +1,6 @@
 """How many threads the computing libraries use: one setting for all of them."""
 
+import operator
 import os
 from importlib.util import find_spec
 
@@ -28,8 +29,9 @@ def set_threads(threads):
     TypeError, ValueError
         If it is no such number.
     """
-    if isinstance(threads, bool) or not isinstance(threads, int):
+    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
         raise TypeError(f"threads is {threads!r}; expected an integer")
+    threads = operator.index(threads)
     if not 1 <= threads <= cores():
         raise ValueError(f"threads is {threads}; expected 1 to {cores()}, the cores there are")
     if find_spec("numba") is not None:

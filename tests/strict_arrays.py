@@ -140,12 +140,23 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
     T = property(lambda self: strict(self.host.T))
 
 
-for name in "dtype shape ndim size itemsize nbytes strides flags".split():
+ATTRIBUTES = ("dtype", "shape", "ndim", "size", "itemsize", "nbytes", "strides", "flags")
+METHODS = (
+    *("all", "any", "argmax", "astype", "copy", "cumsum", "fill", "item", "max", "mean", "min"),
+    *("nonzero", "ravel", "reshape", "sum", "swapaxes", "tolist", "transpose"),
+)
+for name in ATTRIBUTES:
     setattr(StrictArray, name, property(operator.attrgetter(f"host.{name}")))
-for name in "all any argmax astype copy cumsum fill item max mean min nonzero ravel reshape".split():
+for name in METHODS:
     setattr(StrictArray, name, method(name))
-for name in "sum swapaxes tolist transpose".split():
-    setattr(StrictArray, name, method(name))
+
+
+def arrays_in(result):
+    """The arrays of outputs, or of a loss with its gradients."""
+    if isinstance(result, StrictArray):
+        return [result]
+    parts = result.values() if isinstance(result, dict) else result
+    return [array for part in parts for array in arrays_in(part)]
 
 
 class StrictArrays:
@@ -155,7 +166,28 @@ class StrictArrays:
         return values
 
     def uploaded(self, array):
-        return array if isinstance(array, StrictArray) else strict(np.array(array))
+        if isinstance(array, StrictArray):
+            return array
+        wait()  # as a copy from the CPU may
+        return strict(np.array(array))
+
+    def copied(self, values):
+        return strict(np.array(values.host if isinstance(values, StrictArray) else values))
+
+    def write(self, array, values):
+        array.host[...] = values.host if isinstance(values, StrictArray) else values
+
+    def captured(self, function):
+        """Runs the function again, and writes what it returns over what it returned."""
+        with no_waiting():
+            result = function()
+
+        def launch():
+            with no_waiting():
+                for array, again in zip(arrays_in(result), arrays_in(function()), strict=True):
+                    array.host[...] = again.host
+
+        return result, launch
 
     def downloaded(self, array):
         wait()

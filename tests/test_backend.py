@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -45,6 +46,32 @@ def test_a_library_that_is_not_installed(monkeypatch):
         get_backend("numba")
 
 
+def in_a_process(code, **environment):
+    """The finished process of a Python with such an environment."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_kernels_that_may_not_be_compiled():
+    numba()
+    code = "from albert_np.cli import main; main(['fill-mask', '--backend', 'numba', '[MASK]'])"
+    process = in_a_process(code, NUMBA_DISABLE_JIT="1")
+    expected = "albert-np: error: the kernels must be compiled, and NUMBA_DISABLE_JIT is set\n"
+    assert process.stderr == expected
+
+
+@pytest.mark.parametrize("given, expected", [({}, "18"), ({"OPENBLAS_THREAD_TIMEOUT": "9"}, "9")])
+def test_threads_of_blas_soon_sleep_unless_told_otherwise(given, expected, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    code = "import os, albert_np; print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    assert in_a_process(code, **given).stdout.strip() == expected
+
+
 @pytest.mark.parametrize(
     "number, error, message",
     [
@@ -64,7 +91,7 @@ def numba():
 
 
 def test_one_setting_rules_all_threads():
-    for number in {1, threads.cores()}:
+    for number in {1, np.int64(threads.cores())}:
         set_threads(number)
         blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
         assert set(blas) == {number}

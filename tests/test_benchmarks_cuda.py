@@ -250,8 +250,9 @@ def test_the_whole_model_is_checked_and_timed(work, small, monkeypatch):
     monkeypatch.setattr(cuda_model, "find_spec", lambda name: None)
     case = cuda_model.ModelCase(work, "base", CONFIG, 2, 9, "float32")
     record = measured(case)
-    assert record["contenders"]["cuda"]["correct"]
-    assert len(record["contenders"]["cuda"]["seconds"]) == measure.ROUNDS
+    for name in ("cuda", "cuda, captured"):
+        assert record["contenders"][name]["correct"]
+        assert len(record["contenders"][name]["seconds"]) == measure.ROUNDS
     assert record["left_out"] == {"transformers": "torch is not installed"}
     assert figures.title(record).endswith("base, 2×9, float32")
     assert json.loads(json.dumps(record, allow_nan=False)) == record

@@ -151,9 +151,10 @@ def test_moved_there_and_back(tmp_path):
         assert_same(model.parameters[name], array)
         assert_same(loaded.parameters[name], array)
     layer = "encoder.albert_layer_groups.0.albert_layers.0.attention."
-    assert model.parameters[f"{layer}query.weight"].base is model.parameters[
-        f"{layer}value.weight"
-    ].base
+    assert (
+        model.parameters[f"{layer}query.weight"].base
+        is model.parameters[f"{layer}value.weight"].base
+    )
     model.prune_heads({0: [1]})
     reference.prune_heads({0: [1]})
     assert model.to("numpy") is model
@@ -277,3 +278,68 @@ def test_kernels(model_class, packed):
         np.testing.assert_allclose(
             gradients.parameters[name].host, gradient, rtol=0, atol=1e-11 * scale, err_msg=name
         )
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("model_class", WITH_A_LOSS)
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_recorded_call(model_class, gradients):
+    """Recorded on one batch and run on another, it gives what a call gives; nobody waits.
+
+    To the roundings of the chain, as above: the reference runs neither the same sums nor places.
+    """
+    executor = StrictExecutor(seed=1)
+    reference, _ = both(model_class)
+    model = random_model(model_class, reference.config)
+    model.to(Backend("cuda", executor, **cuda.functions(executor)))
+    first = random_batch(model_class, reference.config, np.random.default_rng(6), (2, 6))
+    second = {name: np.roll(array, 1, axis=-1) for name, array in first.items()}
+    captured = model.capture(gradients=gradients, **first)
+    for call in (first, second):
+        if gradients:
+            loss, gradient = captured(**call)
+            expected, expected_gradient = reference.loss_and_gradients(**call)
+            name = "albert.embeddings.word_embeddings.weight"
+            scale = np.abs(expected_gradient.parameters[name]).max()
+            np.testing.assert_allclose(
+                gradient.parameters[name].host,
+                expected_gradient.parameters[name],
+                rtol=0,
+                atol=1e-10 * scale,
+            )
+        else:
+            loss, expected = captured(**call).loss, reference(**call, packed=False).loss
+        np.testing.assert_allclose(loss.host, expected, rtol=1e-11)
+
+
+def test_what_is_not_recorded():
+    reference, model = both(AlbertForMaskedLM)
+    ids = np.zeros((2, 6), int)
+    with pytest.raises(ValueError, match="the model is on the CPU; capture records"):
+        reference.capture(input_ids=ids)
+    with pytest.raises(ValueError, match="asks for what there is no kernel for"):
+        model.capture(input_ids=ids)
+    with pytest.raises(ValueError, match="seed is 3; a recorded call takes none"):
+        model.capture(input_ids=ids, seed=3)
+    with pytest.raises(ValueError, match="packed is True; a recorded call takes none"):
+        model.capture(input_ids=ids, packed=True)
+    with pytest.raises(ValueError, match="expected gradients=True with it"):
+        model.capture(input_ids=ids, checkpoint_every=1)
+    with pytest.raises(ValueError, match="has no loss without labels"):
+        model.capture(input_ids=ids, gradients=True)
+    with pytest.raises(ValueError, match="input_ids has the value 30"):
+        model.capture(input_ids=ids + 30)
+
+
+@NEEDS_COMPILER
+def test_other_inputs_than_were_recorded():
+    executor = StrictExecutor()
+    model = both(AlbertForMaskedLM)[0]
+    model.to(Backend("cuda", executor, **cuda.functions(executor)))
+    captured = model.capture(input_ids=[[1, 2, 3]])
+    with pytest.raises(TypeError, match="'labels' was not recorded; what was is input_ids, posi"):
+        captured(labels=[[1, 2, 3]])
+    with pytest.raises(ValueError, match=r"input_ids has shape \(1, 2\); the call was recorded"):
+        captured(input_ids=[[1, 2]])
+    again = captured(input_ids=strict([[3, 2, 1]])).logits.host.copy()
+    np.testing.assert_array_equal(again, captured(input_ids=[[3, 2, 1]]).logits.host)

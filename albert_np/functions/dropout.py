@@ -105,7 +105,9 @@ def keep_mask(shape, dropout, like=None):
     counter = (np.arange(-(-columns // 4), like=like), row, sequence, (dropout.site << 16) + head)
     words = philox_4x32_10(counter, (dropout.seed & LOW_32_BITS, dropout.seed >> 32))
     threshold = np.uint64(math.floor(dropout.probability * 2**32))
-    keep = np.stack([word >= threshold for word in words], axis=-1)  # (..., columns / 4, 4)
+    keep = np.zeros((*words[0].shape, 4), bool, like=like)  # (..., columns / 4, 4)
+    for i, word in enumerate(words):
+        keep[..., i] = word >= threshold
     return keep.reshape(*keep.shape[:-2], -1)[..., :columns].reshape(shape)
 
 

@@ -115,8 +115,7 @@ def measure_model(case, machine, roofs, progress):
     """The whole model: its latency, from an idle GPU."""
     with model.files_of(case) as files:
         reference, floor = model.reference_of(case, files)
-        bound, left_out = model.contenders_of(case, files, machine)
-        own = {contenders.OURS: bound.pop(contenders.OURS)}
+        own, peers, left_out = model.contenders_of(case, files, machine)
 
         def first_error(bind):
             task = bind()
@@ -125,7 +124,7 @@ def measure_model(case, machine, roofs, progress):
         def turn(bind):
             return machine.clock.turn_of([bind().run], hides_launches=False)
 
-        record = compare(case, own, bound, floor, first_error, turn, machine, roofs, progress)
+        record = compare(case, own, peers, floor, first_error, turn, machine, roofs, progress)
     record["left_out"] |= left_out
     return record
 

@@ -101,12 +101,17 @@ def inputs(case):
     return arrays if case.work_name == "training" else model.without_labels(arrays)
 
 
-def bind_ours(case, files, machine):
-    """Our model on the machine's back end, the ids already there."""
+def bind_ours(case, files, machine, captured=False):
+    """Our model on the machine's back end, the ids already there; or recorded as a CUDA graph."""
     backend = machine.backend()
     arrays = backend.arrays
     batch = {name: arrays.uploaded(array) for name, array in inputs(case).items()}
-    task = ours.load(settings_of(case, files, backend=backend))(batch)
+    settings = settings_of(case, files, backend=backend)
+    task = ours.load(settings)(batch)
+    if captured:
+        loaded = ours.load_model(model.CLASSES[case.work_name], settings)
+        recorded = loaded.capture(gradients=case.work_name == "training", **batch)
+        task = task._replace(run=recorded)
 
     def outputs(returned):
         return {name: arrays.downloaded(each) for name, each in task.outputs(returned).items()}
@@ -122,14 +127,19 @@ def bind_transformers(case, files, machine, mode):
 
 
 def contenders_of(case, files, machine):
-    """Ours and the peers', each bound when it is called; and who is left out, and why."""
-    bound = {OURS: partial(bind_ours, case, files, machine)}
+    """Ours, the peers', each bound when it is called; and who of these is left out, and why."""
+    own = {
+        OURS: partial(bind_ours, case, files, machine),
+        f"{OURS}, captured": partial(bind_ours, case, files, machine, captured=True),
+    }
     absent = next((each for each in ("torch", "transformers") if find_spec(each) is None), None)
     if absent is not None:
-        return bound, {"transformers": f"{absent} is not installed"}
-    for name, mode in COMPILED.items():
-        bound[name] = partial(bind_transformers, case, files, machine, mode)
-    return bound, {}
+        return own, {}, {"transformers": f"{absent} is not installed"}
+    peers = {
+        name: partial(bind_transformers, case, files, machine, mode)
+        for name, mode in COMPILED.items()
+    }
+    return own, peers, {}
 
 
 def reference_of(case, files):

@@ -1,6 +1,7 @@
 """Runs launches on a GPU, through CuPy."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,11 @@ UNASKED_SHARED = 48 * 1024 - STATIC_SHARED
 OLDEST = (7, 5)  # the oldest GPUs that the kernels are compiled for in the tests
 OPTIONS = ("-std=c++17",)
 ON_GPU = (2, 13)  # DLPack's numbers for CUDA's memory, and for memory that CPU and GPU share
+
+
+def _launch(graph, _held):
+    """Launch a graph; with it live the stream whose workspace it uses, and its memory."""
+    graph.launch()
 
 
 class CupyExecutor:
@@ -81,9 +87,54 @@ class CupyExecutor:
         self.check(name, values)
         return values
 
+    def copied(self, values):
+        """Values in an array of their own on the GPU, that `write` may write to."""
+        return self.cupy.array(values, order="C")
+
+    def write(self, array, values):
+        """Write values over an array's, of the same shape."""
+        if isinstance(values, self.cupy.ndarray):
+            array[...] = values
+        else:
+            array.set(np.ascontiguousarray(values, array.dtype))
+
     def downloaded(self, array):
         """An array of the GPU's as a NumPy array, which is to wait for it."""
         return self.cupy.asnumpy(array)
+
+    def captured(self, function):
+        """Record what a function launches, as a CUDA graph.
+
+        The graph's arrays come from a pool of its own: nobody else is given the memory that it
+        writes to. The function runs once before it is recorded, so that its kernels are compiled.
+
+        Parameters
+        ----------
+        function : callable
+            Must neither wait for the GPU nor copy from or to it.
+
+        Returns
+        -------
+        result
+            What the function returned: arrays that each launch writes to.
+        launch : callable
+            Launches the graph on the current stream.
+        """
+        self.cupy.cuda.get_current_stream().synchronize()
+        stream = self.cupy.cuda.Stream(non_blocking=True)
+        pool = self.cupy.cuda.MemoryPool()
+        with stream, self.cupy.cuda.using_allocator(pool.malloc):
+            function()
+            stream.synchronize()
+            stream.begin_capture()
+            try:
+                result = function()
+            except BaseException:
+                with suppress(Exception):  # that what was begun cannot be used
+                    stream.end_capture()
+                raise
+            graph = stream.end_capture()
+        return result, partial(_launch, graph, (stream, pool))
 
     @contextmanager
     def computing(self):

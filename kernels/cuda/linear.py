@@ -1,4 +1,4 @@
-"""The linear map: matrix products by the arrays' own library, the bias's gradient by `linear.cu`."""
+"""The linear map: products by the executor, the bias's gradient by `linear.cu`."""
 
 import numpy as np
 

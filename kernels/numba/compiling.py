@@ -15,6 +15,9 @@ import numba
 from numba import njit
 from numba.core import event
 
+if numba.config.DISABLE_JIT:
+    raise ImportError("the kernels must be compiled, and NUMBA_DISABLE_JIT is set")
+
 # nogil: other Python threads go on. error_model: division as the hardware has it, since Python's
 # check for zero keeps a loop from becoming vector instructions. contract: fused multiply-adds.
 # No other freedom of fastmath: reordered sums would undo the rounding in `exponential`, and give

@@ -41,24 +41,16 @@ def make_tile(vectors, adds):
 
             zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), lanes), None)
             totals = [
-                [
-                    cgutils.alloca_once_value(builder, emit.load(place, lanes) if adds else zero)
-                    for place in line
-                ]
+                [emit.sum_in_registers(emit.load(place, lanes) if adds else zero) for place in line]
                 for line in places
             ]
             with cgutils.for_range(builder, steps) as loop:
                 vectors_of_right = [
                     emit.load(emit.address(2, loop.index, column), lanes) for column in columns
                 ]
-                for row, line in zip(rows, totals, strict=True):
-                    number = emit.spread(emit.address(1, row, loop.index), lanes)
-                    for vector, total in zip(vectors_of_right, line, strict=True):
-                        sum_so_far = builder.load(total)
-                        builder.store(emit.multiply_add(number, vector, sum_so_far), total)
-            for place_line, line in zip(places, totals, strict=True):
-                for place, total in zip(place_line, line, strict=True):
-                    emit.store(builder.load(total), place)
+                numbers = [emit.address(1, row, loop.index) for row in rows]
+                emit.add_outer_product(totals, numbers, vectors_of_right)
+            emit.store_sums(totals, places)
             return context.get_dummy_value()
 
         n = types.intp

@@ -68,6 +68,24 @@ class Emitter:
         product = self.builder.fmul(x, y, flags=["contract"])
         return self.builder.fadd(product, z, flags=["contract"])
 
+    def sum_in_registers(self, start):
+        """A vector that LLVM keeps in a register, as it is never asked for its address."""
+        return cgutils.alloca_once_value(self.builder, start)
+
+    def add_outer_product(self, totals, numbers, vectors):
+        """totals[k][v] += number k · vector v, of numbers at those addresses."""
+        for address, line in zip(numbers, totals, strict=True):
+            number = self.spread(address, vectors[0].type.count)
+            for vector, total in zip(vectors, line, strict=True):
+                sum_so_far = self.builder.load(total)
+                self.builder.store(self.multiply_add(number, vector, sum_so_far), total)
+
+    def store_sums(self, totals, places):
+        """Each sum to the memory at its place."""
+        for total_line, place_line in zip(totals, places, strict=True):
+            for total, place in zip(total_line, place_line, strict=True):
+                self.store(self.builder.load(total), place)
+
 
 def multiply_kernel(vectors):
     """Make the product of TILE_ROWS rows of A and a panel of B that is `vectors` vectors wide."""
@@ -97,7 +115,7 @@ def multiply_kernel(vectors):
                 k_row = builder.select(builder.icmp_signed("<", k_row, last), k_row, last)
                 rows.append(emit.address(0, k_row, column))
                 begin = emit.spread(emit.address(4, k_row), lanes)
-                totals.append([cgutils.alloca_once_value(builder, begin) for _ in range(vectors)])
+                totals.append([emit.sum_in_registers(begin) for _ in range(vectors)])
 
             # 2. For each r, one multiply-add a sum. Two r's a turn, since a turn has a cost.
             panel_address = emit.address(5, first)
@@ -107,11 +125,7 @@ def multiply_kernel(vectors):
                 columns = [
                     emit.load(emit.offset(line, INDEX(v * lanes)), lanes) for v in range(vectors)
                 ]
-                for k in range(TILE_ROWS):
-                    number = emit.spread(emit.offset(rows[k], r), lanes)
-                    for column, total in zip(columns, totals[k], strict=True):
-                        sum_so_far = builder.load(total)
-                        builder.store(emit.multiply_add(number, column, sum_so_far), total)
+                emit.add_outer_product(totals, [emit.offset(row, r) for row in rows], columns)
 
             even = builder.and_(steps, INDEX(-2))
             with cgutils.for_range_slice(builder, INDEX(0), even, INDEX(2)) as (r, _):
@@ -121,10 +135,9 @@ def multiply_kernel(vectors):
                 step(even)
 
             # 3. The sums, out of the registers.
-            for k in range(TILE_ROWS):
-                line = emit.address(8, builder.add(i, INDEX(k)), j)
-                for v in range(vectors):
-                    emit.store(builder.load(totals[k][v]), emit.offset(line, INDEX(v * lanes)))
+            lines = [emit.address(8, builder.add(i, INDEX(k)), j) for k in range(TILE_ROWS)]
+            parts = [INDEX(v * lanes) for v in range(vectors)]
+            emit.store_sums(totals, [[emit.offset(line, part) for part in parts] for line in lines])
             return context.get_dummy_value()
 
         n = types.intp
