@@ -117,13 +117,14 @@ def run_cuda(options):
 
 
 def report_cuda(found, left, failed, options):
-    """Print every row, who was left out and, last, the short table; draw; the exit status."""
+    """Print all contenders, who was left out, each work, and last the short table; draw."""
     console, records = screen(), found["cuda"]
     console.print(table.for_the_screen(*table.timed_table(records)))
     for line in (*table.left_out(records), *(f"not measured: {each}" for each in failed)):
         console.print(line, soft_wrap=True)
     draw(found, options.plot)
     console.print(table.for_the_screen(*table.cuda_table(records)))
+    console.print(table.for_the_screen(*table.cuda_summary(records)))
     console.print(table.caption(found), soft_wrap=True)
     if left:
         console.print(f"{left} works are left for want of time: the same command goes on with them")

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -201,6 +202,31 @@ def test_many_short_calls_have_an_end():
     assert len(calls) == machine.MOST_CALLS // 3 * 3
 
 
+def test_cudas_events_are_waited_for_and_count_milliseconds():
+    waited = []
+
+    class Event:
+        def record(self):
+            self.at = 1500.0 * len(waited)
+
+        def synchronize(self):
+            waited.append(self)
+
+    fake = SimpleNamespace(
+        uint8=np.uint8,
+        zeros=lambda size, dtype: np.zeros(16, dtype),
+        zeros_like=np.zeros_like,
+        copyto=lambda target, source: waited.append("copy"),
+        cuda=SimpleNamespace(Event=Event, get_elapsed_time=lambda start, end: end.at - start.at),
+    )
+    events = machine.CupyEvents(fake)
+    start = events.record()
+    events.copy()
+    end = events.record()
+    assert events.seconds(start, end) == 1.5
+    assert waited == ["copy", end]
+
+
 # A whole measurement, on the stand-in.
 
 
@@ -379,12 +405,12 @@ def test_the_command_goes_on_where_it_stopped(stand_in, tmp_path, monkeypatch, c
     assert found["cuda"][0] == first["cuda"][0]  # not measured again
     assert [record["work"] for record in found["cuda"]][1:] == ["bias_gelu_new_backward"]
     assert "left for want" not in out and "the stand-in" in out and "cuda version 1" in out
-    assert out.rindex("of the noise floor") > out.rindex("cuda version 1")  # the short one is last
+    assert out.rindex("┃ works") > out.rindex("cuda version 1")  # the short one is last
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert command.main(["compare", str(path), str(path)]) == 0
     assert "bias_gelu_new, forward, 2×9, float32, 32 columns" in capsys.readouterr().out
     assert command.main(["table", str(path)]) == 0
-    assert "| the fastest other |" in capsys.readouterr().out
+    assert "| bias_gelu_new, forward | float32 | 1 |" in capsys.readouterr().out
     other = json.loads(path.read_text())
     other["environment"]["gpu"]["name"] = "another"
     path.write_text(json.dumps(other))
@@ -449,7 +475,7 @@ def recorded():
     }
 
 
-def test_the_short_table_has_our_fastest_and_the_fastest_other():
+def test_the_table_has_our_fastest_and_the_fastest_other():
     _, (row,) = table.cuda_table([recorded()])
     assert row == [
         "layer_norm, forward, 2×9, bfloat16, 32 columns",
@@ -459,7 +485,7 @@ def test_the_short_table_has_our_fastest_and_the_fastest_other():
         "triton",
         "3000 (3000–3000)",
         "1.50 (1.50–1.50)",
-        "0.50 ×",
+        "0.26",  # of one rounding, 2⁻⁸, which is more than the floor
     ]
     wrong = recorded()
     for name in ("cuda", "cuda version 1"):
@@ -468,6 +494,17 @@ def test_the_short_table_has_our_fastest_and_the_fastest_other():
     _, (row,) = table.cuda_table([wrong])
     assert row[2] == "wrong, not timed" and row[4] == "triton" and row[6] == row[7] == ""
     assert picture.comparisons(wrong) == []
+    _, (row,) = table.cuda_summary([recorded(), recorded(), wrong])
+    assert row == [
+        "layer_norm, forward",
+        "bfloat16",
+        "2 of 3",
+        "50% (50%–50%)",
+        "1.50 (1.50–1.50)",
+        "0.26 (0.26–0.26)",
+    ]
+    _, (row,) = table.cuda_summary([wrong])
+    assert row[2:] == ["0 of 1", "", "", ""]
     ((ours, other, ratio),) = picture.comparisons(recorded())
     assert (ours, other, ratio.median) == ("our fastest", "the fastest other", 1.5)
     assert figures.ours_and_peers(recorded()) == (["cuda", "cuda version 1"], ["torch", "triton"])
