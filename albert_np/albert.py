@@ -55,6 +55,8 @@ def albert_forward(inputs, parameters, run):
     x, embeddings_cache = embeddings_forward(
         tokens, under(parameters, "embeddings"), run.within("embeddings")
     )
+    for wrong in inputs.wrong:  # no ids, or none that a mistake can be told from
+        x = np.where(wrong, x.dtype.type(np.nan), x)
     x, hidden_states, attentions, encoder_cache = encoder_forward(
         x, under(parameters, "encoder"), inputs, run.within("encoder")
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+from albert_np.arrays import HOST
 from albert_np.functions.attention import attention_backward, attention_forward
 from albert_np.functions.embedding import embedding_backward, embedding_forward
 from albert_np.functions.fused import (
@@ -27,10 +28,11 @@ class Backend:
     `dataclasses.replace` puts one function in the place of another. Those that share a cache
     (forward, backward, and output where there is one) are replaced together. Where a call asks for
     what a kernel need not know (`encoder.needs_plain_attention`), attention is the reference's all
-    the same.
+    the same. `arrays` says where its arrays lie, and how others get there.
     """
 
     name: str
+    arrays: object = HOST
     linear_forward: Callable = linear_forward
     linear_backward: Callable = linear_backward
     embedding_forward: Callable = embedding_forward
@@ -73,7 +75,24 @@ def numba_backend():
     return Backend("numba", **{name: getattr(kernels, name) for name in names if name != "name"})
 
 
-BACKENDS = {"numpy": lambda: NUMPY, "numba": numba_backend}
+def cuda_backend():
+    """Fused kernels for NVIDIA GPUs, by the library CuPy (the extra `cuda`).
+
+    Raises
+    ------
+    ImportError
+        If the library is not installed.
+    RuntimeError
+        If there is no driver, no GPU, or too old a one.
+    """
+    from albert_np.kernels import cuda
+    from albert_np.kernels.cuda.cupy_executor import CupyExecutor
+
+    executor = CupyExecutor()
+    return Backend("cuda", executor, **cuda.functions(executor))
+
+
+BACKENDS = {"numpy": lambda: NUMPY, "numba": numba_backend, "cuda": cuda_backend}
 
 
 def get_backend(backend):
@@ -82,8 +101,8 @@ def get_backend(backend):
     Parameters
     ----------
     backend : str or Backend
-        "numpy", the reference; "numba", fused kernels for the CPU; or a Backend, which is
-        returned as it is.
+        "numpy", the reference; "numba", fused kernels for the CPU; "cuda", for NVIDIA GPUs; or
+        a Backend, which is returned as it is.
 
     Returns
     -------
@@ -95,6 +114,8 @@ def get_backend(backend):
         If there is no back end of that name.
     ImportError
         If the library that it needs is not installed.
+    RuntimeError
+        If it needs a GPU, and finds none that it can use.
     """
     if isinstance(backend, Backend):
         return backend

@@ -59,6 +59,8 @@ class Run(NamedTuple):
         computes the rest again; None to keep it all.
     loss_only : bool
         Whether heads may leave out what the loss does not need.
+    labelled : tuple of integer array, or None
+        The places of the labelled tokens, where `loss_only`.
     call : callable
         Runs each function; see `albert_np.functions.calling`.
     """
@@ -74,6 +76,7 @@ class Run(NamedTuple):
     keep: bool = False
     checkpoint_every: object = None
     loss_only: bool = False
+    labelled: object = None
     call: Callable = calling.call
 
     def within(self, name):
@@ -582,10 +585,7 @@ def fused_attention_forward(query_key_value, masks, repetition, run):
     context : array, shape (B, S, A·D)
     cache
     """
-    mask = masks.attention
-    if run.packed is not None:
-        mask = mask[run.packed.places]  # false only in sequences with every token masked
-        mask = None if mask.all() else mask
+    mask = masks.attention if run.packed is None else run.packed.attended
     site = attention_probabilities_site(repetition)
     return run.call(
         "attention.self",

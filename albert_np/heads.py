@@ -13,11 +13,7 @@ from albert_np.functions.binary_cross_entropy import (
     binary_cross_entropy_backward,
     binary_cross_entropy_forward,
 )
-from albert_np.functions.cross_entropy import (
-    IGNORE_INDEX,
-    cross_entropy_backward,
-    cross_entropy_forward,
-)
+from albert_np.functions.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from albert_np.functions.dropout import CLASSIFIER_SITE, dropout_backward, dropout_forward
 from albert_np.functions.mean_squared_error import (
     mean_squared_error_backward,
@@ -294,8 +290,7 @@ def masked_lm_backward(dlogits, dloss, cache, slots, word_embeddings_slot, run):
 
 def _masked_lm_loss_forward(x, labels, parameters, word_embeddings, run):
     """The head and its loss at the labelled positions alone: nothing else can reach the loss."""
-    labelled = (labels != IGNORE_INDEX).nonzero()
-    rows, select_cache = run.call("labelled", select_forward, x, labelled)
+    rows, select_cache = run.call("labelled", select_forward, x, run.labelled)
     y, transform_cache = masked_lm_transform_forward(rows, parameters, run)
     loss, decoder_cache = run.call(
         "decoder",
@@ -303,7 +298,7 @@ def _masked_lm_loss_forward(x, labels, parameters, word_embeddings, run):
         y,
         word_embeddings,
         parameters["bias"],
-        labels[labelled],
+        labels[run.labelled],
     )
     return loss, MaskedLMLossCache(select_cache, transform_cache, decoder_cache)
 

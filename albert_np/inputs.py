@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from albert_np.arrays import as_array, on_host
 from albert_np.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from albert_np.functions.cross_entropy import IGNORE_INDEX
 
@@ -33,6 +34,9 @@ class Inputs(NamedTuple):
         None where it masks nothing.
     num_choices : int or None
         C, where the rows are the choices of questions, those of one question one after another.
+    wrong : list of bool array, shape ()
+        Of arguments that were given on a GPU, where nobody waits for an answer: whether a value of
+        one is out of range. Then no result of the call is a number.
     """
 
     input_ids: object
@@ -42,6 +46,7 @@ class Inputs(NamedTuple):
     position_ids: object
     head_mask: object = None
     num_choices: object = None
+    wrong: object = ()
 
     @property
     def shape(self):
@@ -78,11 +83,14 @@ def check_inputs(
     ValueError, TypeError
         If an argument is missing, of another shape or type, or out of range.
     """
+    wrong = []
     if (input_ids is None) == (inputs_embeds is None):
         given = "neither" if input_ids is None else "both"
         raise ValueError(f"{given} of input_ids and inputs_embeds given; expected exactly one")
     if input_ids is not None:
-        input_ids = check_integers("input_ids", input_ids, 0, config.vocab_size, "vocab_size")
+        input_ids = check_integers(
+            "input_ids", input_ids, 0, config.vocab_size, "vocab_size", wrong
+        )
         if input_ids.ndim != 2:
             raise ValueError(f"input_ids has shape {input_ids.shape}; expected (batch, sequence)")
         name, shape = "input_ids", input_ids.shape
@@ -101,7 +109,9 @@ def check_inputs(
         )
     if position_ids is None:
         position_ids = np.arange(shape[1])[None]
-    position_ids = check_integers("position_ids", position_ids, 0, limit, "max_position_embeddings")
+    position_ids = check_integers(
+        "position_ids", position_ids, 0, limit, "max_position_embeddings", wrong
+    )
     if position_ids.shape not in (shape, (1, shape[1])):
         raise ValueError(
             f"position_ids has shape {position_ids.shape}; expected {shape} or {(1, shape[1])}"
@@ -109,16 +119,36 @@ def check_inputs(
     if token_type_ids is None:
         token_type_ids = np.zeros(shape, np.int64)
     token_type_ids = check_integers(
-        "token_type_ids", token_type_ids, 0, config.type_vocab_size, "type_vocab_size"
+        "token_type_ids", token_type_ids, 0, config.type_vocab_size, "type_vocab_size", wrong
     )
     _check_shape("token_type_ids", token_type_ids, shape)
     return Inputs(
         input_ids,
         inputs_embeds,
-        _check_mask(attention_mask, shape, config.num_attention_heads),
+        _check_mask(attention_mask, shape, config.num_attention_heads, wrong),
         token_type_ids,
         np.broadcast_to(position_ids, shape),
-        _check_head_mask(head_mask, config, dtype),
+        _check_head_mask(head_mask, config, dtype, wrong),
+        wrong=wrong,
+    )
+
+
+def uploaded(inputs, arrays):
+    """The same batch as arrays of the model's kind.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    arrays : HostArrays or what stands for them on a GPU
+
+    Returns
+    -------
+    Inputs
+    """
+    names = Inputs._fields[: Inputs._fields.index("num_choices")]
+    values = {name: getattr(inputs, name) for name in names}
+    return inputs._replace(
+        **{name: None if v is None else arrays.uploaded(v) for name, v in values.items()}
     )
 
 
@@ -185,7 +215,7 @@ def merge_choices(arguments):
     return arguments | merged, shape[1]
 
 
-def check_labels(name, labels, shape, limit):
+def check_labels(name, labels, shape, limit, wrong):
     """Check labels against the shape of what they label.
 
     Parameters
@@ -196,6 +226,8 @@ def check_labels(name, labels, shape, limit):
     shape : tuple of int
     limit : int
         Labels are −100, to be ignored, or in [0, limit).
+    wrong : list
+        See `Inputs`.
 
     Returns
     -------
@@ -211,15 +243,30 @@ def check_labels(name, labels, shape, limit):
     labels = _as_integers(name, labels)
     _check_shape(name, labels, shape)
     outside = (labels != IGNORE_INDEX) & ((labels < 0) | (labels >= limit))
-    if outside.any():
-        raise ValueError(
-            f"{name} has the value {labels[outside][0]}; "
-            f"expected {IGNORE_INDEX}, or 0 to {limit - 1}"
-        )
+    _refuse(name, labels, outside, f"{IGNORE_INDEX}, or 0 to {limit - 1}", wrong)
     return labels
 
 
-def check_classification_labels(labels, batch_size, config, dtype):
+def labelled_places(labels):
+    """The places of the labelled tokens: of all tokens, on a GPU, where to count them is to wait.
+
+    Parameters
+    ----------
+    labels : integer array, shape (B, S) or (T,)
+
+    Returns
+    -------
+    tuple of integer array, shape (N,)
+        One for each axis.
+    """
+    if on_host(labels):
+        return (labels != IGNORE_INDEX).nonzero()
+    _, S = labels.shape
+    token = np.arange(labels.size, like=labels)
+    return token // S, token % S
+
+
+def check_classification_labels(labels, batch_size, config, dtype, wrong):
     """Check the labels of whole texts, and say which problem they pose.
 
     Parameters
@@ -232,6 +279,8 @@ def check_classification_labels(labels, batch_size, config, dtype):
         a single-label classification and floating numbers a multi-label one.
     dtype : dtype
         Of the model; labels that are numbers are cast to it.
+    wrong : list
+        See `Inputs`.
 
     Returns
     -------
@@ -255,16 +304,16 @@ def check_classification_labels(labels, batch_size, config, dtype):
     problem_type = config.problem_type or _infer_problem_type(config.num_labels, labels.dtype)
     name = f"labels ({problem_type})"
     if problem_type == SINGLE_LABEL:
-        return check_labels(name, labels, (batch_size,), config.num_labels), problem_type
+        return check_labels(name, labels, (batch_size,), config.num_labels, wrong), problem_type
     shape = (batch_size, config.num_labels)
     one_each = problem_type == REGRESSION and config.num_labels == 1 and labels.shape != shape
     _check_shape(name, labels, shape[:1] if one_each else shape)
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
         numbers = labels.astype(dtype).reshape(shape)
     if problem_type == REGRESSION:
-        _check_numbers(name, numbers, np.isfinite(numbers), "finite numbers")
+        _refuse(name, numbers, ~np.isfinite(numbers), "finite numbers", wrong)
     else:
-        _check_numbers(name, numbers, (numbers >= 0) & (numbers <= 1), "0 to 1")
+        _refuse(name, numbers, ~((numbers >= 0) & (numbers <= 1)), "0 to 1", wrong)
     return numbers, problem_type
 
 
@@ -303,22 +352,19 @@ def check_positions(name, positions, shape):
     return np.where(inside, positions, IGNORE_INDEX)
 
 
-def check_integers(name, values, low, limit, limit_name):
+def check_integers(name, values, low, limit, limit_name, wrong):
     """Return `values` as an integer array, all of them in [low, limit)."""
     values = _as_integers(name, values)
     outside = (values < low) | (values >= limit)
-    if outside.any():
-        raise ValueError(
-            f"{name} has the value {values[outside][0]}; "
-            f"expected {low} to {limit - 1} ({limit_name} is {limit})"
-        )
+    expected = f"{low} to {limit - 1} ({limit_name} is {limit})"
+    _refuse(name, values, outside, expected, wrong)
     return values
 
 
 def _as_array(name, values):
-    """Values as an array that is not empty."""
+    """Values as an array that is not empty: where they lie, if they are an array of a GPU."""
     try:
-        values = np.asarray(values)
+        values = as_array(values)
     except ValueError as error:
         raise ValueError(f"{name} is ragged; expected rows of one length") from error
     if values.size == 0:
@@ -333,9 +379,12 @@ def _as_integers(name, values):
     return values.astype(np.int64)  # a copy: the caller may fill the same buffer again
 
 
-def _check_numbers(name, values, are_right, expected):
-    if not are_right.all():
-        raise ValueError(f"{name} has the value {values[~are_right][0]}; expected {expected}")
+def _refuse(name, values, outside, expected, wrong):
+    """Refuse values of which some are outside; on a GPU, only note whether some are."""
+    if not on_host(values):
+        wrong.append(outside.any())
+    elif outside.any():
+        raise ValueError(f"{name} has the value {values[outside][0]}; expected {expected}")
 
 
 def _check_shape(name, values, shape):
@@ -355,10 +404,10 @@ def _as_mask(name, values, shapes):
     return values
 
 
-def _check_mask(attention_mask, shape, num_attention_heads):
+def _check_mask(attention_mask, shape, num_attention_heads, wrong):
     """The mask as booleans, with an axis for the heads where it has one for the queries.
 
-    None where it masks nothing.
+    None where it masks nothing, unless nobody can tell without waiting for a GPU.
     """
     if attention_mask is None:
         return None
@@ -368,22 +417,19 @@ def _check_mask(attention_mask, shape, num_attention_heads):
     if attention_mask.ndim == 3:
         attention_mask = attention_mask[:, None]
     is_one, is_zero = attention_mask == 1, attention_mask == 0
-    if not (is_one | is_zero).all():
-        value = attention_mask[~(is_one | is_zero)][0]
-        raise ValueError(f"attention_mask has the value {value}; expected 0 or 1")
-    return None if is_one.all() else is_one
+    _refuse("attention_mask", attention_mask, ~(is_one | is_zero), "0 or 1", wrong)
+    return None if on_host(is_one) and is_one.all() else is_one
 
 
-def _check_head_mask(head_mask, config, dtype):
-    """A row for each layer, or None where the mask masks nothing."""
+def _check_head_mask(head_mask, config, dtype, wrong):
+    """A row for each layer, or None where the mask masks nothing; see `_check_mask`."""
     if head_mask is None:
         return None
     A, L = config.num_attention_heads, config.num_hidden_layers
     head_mask = _as_mask("head_mask", head_mask, ((A,), (L, A)))
     outside = ~((head_mask >= 0) & (head_mask <= 1))
-    if outside.any():
-        raise ValueError(f"head_mask has the value {head_mask[outside][0]}; expected 0 to 1")
-    if (head_mask == 1).all():
+    _refuse("head_mask", head_mask, outside, "0 to 1", wrong)
+    if on_host(head_mask) and (head_mask == 1).all():
         return None
     return np.broadcast_to(head_mask, (L, A)).astype(dtype)
 
@@ -426,7 +472,7 @@ def check_checkpoint_every(checkpoint_every):
         raise ValueError(f"checkpoint_every is {checkpoint_every}; expected 1 or more")
 
 
-def check_output_gradients(gradients, outputs, dtype):
+def check_output_gradients(gradients, outputs, dtype, arrays):
     """Check the gradients that a pullback is given against the outputs they are gradients of.
 
     Parameters
@@ -436,6 +482,8 @@ def check_output_gradients(gradients, outputs, dtype):
     outputs : ModelOutput
     dtype : dtype
         Of the model; gradients are cast to it.
+    arrays : HostArrays or what stands for them on a GPU
+        Gradients become arrays of that kind.
 
     Returns
     -------
@@ -451,7 +499,7 @@ def check_output_gradients(gradients, outputs, dtype):
     if gradients is None:
         if "loss" not in names:
             raise ValueError("the outputs have no loss; expected labels, or a gradient of another")
-        gradients = {"loss": 1.0}
+        gradients = {"loss": np.ones_like(outputs["loss"])}
     if not isinstance(gradients, dict):
         raise TypeError(f"the gradients are of type {type(gradients).__name__}; expected a dict")
     checked = {}
@@ -463,13 +511,13 @@ def check_output_gradients(gradients, outputs, dtype):
         if gradient is None:
             continue
         if isinstance(outputs[name], tuple):
-            checked[name] = _check_gradient_list(name, gradient, outputs[name], dtype)
+            checked[name] = _check_gradient_list(name, gradient, outputs[name], dtype, arrays)
         else:
-            checked[name] = _check_gradient(name, gradient, outputs[name], dtype)
+            checked[name] = _check_gradient(name, gradient, outputs[name], dtype, arrays)
     return checked
 
 
-def _check_gradient_list(name, gradients, values, dtype):
+def _check_gradient_list(name, gradients, values, dtype, arrays):
     if not isinstance(gradients, list | tuple):
         raise TypeError(
             f"the gradient of {name} is of type {type(gradients).__name__}; "
@@ -478,13 +526,15 @@ def _check_gradient_list(name, gradients, values, dtype):
     if len(gradients) != len(values):
         raise ValueError(f"{len(gradients)} gradients of {name} given; expected {len(values)}")
     return [
-        None if gradient is None else _check_gradient(f"{name}[{i}]", gradient, value, dtype)
+        None
+        if gradient is None
+        else _check_gradient(f"{name}[{i}]", gradient, value, dtype, arrays)
         for i, (gradient, value) in enumerate(zip(gradients, values, strict=True))
     ]
 
 
-def _check_gradient(name, gradient, value, dtype):
-    gradient = np.asarray(gradient)
+def _check_gradient(name, gradient, value, dtype, arrays):
+    gradient = as_array(arrays.given(f"the gradient of {name}", gradient))
     if gradient.dtype.kind not in ("f", "i", dtype.kind):
         raise TypeError(f"the gradient of {name} has dtype {gradient.dtype}; expected {dtype}")
     gradient = gradient.astype(dtype)
@@ -492,4 +542,4 @@ def _check_gradient(name, gradient, value, dtype):
         raise ValueError(
             f"the gradient of {name} has shape {gradient.shape}; expected {value.shape}"
         )
-    return gradient
+    return arrays.uploaded(gradient)

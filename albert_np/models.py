@@ -171,7 +171,9 @@ class AlbertForMaskedLM(AlbertPreTrainedModel):
         return prefixed("albert", albert) | prefixed("predictions", masked_lm_shapes(config))
 
     def _check_labels(self, labels, batch):
-        checked = check_labels("labels", labels["labels"], batch.shape, self.config.vocab_size)
+        checked = check_labels(
+            "labels", labels["labels"], batch.shape, self.config.vocab_size, batch.wrong
+        )
         return {"labels": checked}
 
     def _forward(self, batch, labels, run):
@@ -246,9 +248,11 @@ class AlbertForPreTraining(AlbertPreTrainedModel):
     def _check_labels(self, labels, batch):
         words, order = labels["labels"], labels["sentence_order_label"]
         return {
-            "labels": check_labels("labels", words, batch.shape, self.config.vocab_size),
+            "labels": check_labels(
+                "labels", words, batch.shape, self.config.vocab_size, batch.wrong
+            ),
             "sentence_order_label": check_labels(
-                "sentence_order_label", order, batch.shape[:1], NUM_ORDERS
+                "sentence_order_label", order, batch.shape[:1], NUM_ORDERS, batch.wrong
             ),
         }
 
@@ -361,7 +365,7 @@ class AlbertForSequenceClassification(AlbertPreTrainedModel):
     def _check_labels(self, labels, batch):
         B, _ = batch.shape
         checked, problem_type = check_classification_labels(
-            labels["labels"], B, self.config, self.dtype
+            labels["labels"], B, self.config, self.dtype, batch.wrong
         )
         return {"labels": checked, "problem_type": problem_type}
 
@@ -428,7 +432,9 @@ class AlbertForTokenClassification(AlbertPreTrainedModel):
         return prefixed("albert", albert) | classifier_shapes(config, config.num_labels)
 
     def _check_labels(self, labels, batch):
-        checked = check_labels("labels", labels["labels"], batch.shape, self.config.num_labels)
+        checked = check_labels(
+            "labels", labels["labels"], batch.shape, self.config.num_labels, batch.wrong
+        )
         return {"labels": checked}
 
     def _forward(self, batch, labels, run):
@@ -499,7 +505,7 @@ class AlbertForMultipleChoice(AlbertPreTrainedModel):
     def _check_labels(self, labels, batch):
         C = batch.num_choices
         B = batch.shape[0] // C
-        return {"labels": check_labels("labels", labels["labels"], (B,), C)}
+        return {"labels": check_labels("labels", labels["labels"], (B,), C, batch.wrong)}
 
     def _forward(self, batch, labels, run):
         p = self.parameters

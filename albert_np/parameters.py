@@ -5,13 +5,15 @@ import numpy as np
 QUERY_KEY_VALUE = ("query", "key", "value")
 
 
-def allocate(shapes, dtype):
+def allocate(shapes, dtype, like=None):
     """Zeros for every parameter, query, key and value lying end to end.
 
     Parameters
     ----------
     shapes : dict of str to tuple of int
     dtype : str or dtype
+    like : array, optional
+        Of the library that the arrays are to be of.
 
     Returns
     -------
@@ -24,18 +26,40 @@ def allocate(shapes, dtype):
         path, _, kind = name.rpartition(".")
         module, _, last = path.rpartition(".")
         if last == "query":
-            stacked = np.zeros((3 * shape[0], *shape[1:]), dtype)
+            stacked = np.zeros((3 * shape[0], *shape[1:]), dtype, like=like)
             for part, third in zip(QUERY_KEY_VALUE, np.split(stacked, 3), strict=True):
                 parameters[f"{module}.{part}.{kind}"] = third
         elif name not in parameters:
-            parameters[name] = np.zeros(shape, dtype)
+            parameters[name] = np.zeros(shape, dtype, like=like)
     return {name: parameters[name] for name in shapes}
 
 
 def zeros_like(parameters):
     """Zeros of the shapes and dtypes of `parameters`, laid out by `allocate`."""
     dtype = np.result_type(*parameters.values())
-    return allocate({name: array.shape for name, array in parameters.items()}, dtype)
+    shapes = {name: array.shape for name, array in parameters.items()}
+    return allocate(shapes, dtype, like=next(iter(parameters.values())))
+
+
+def moved(parameters, origin, destination):
+    """The parameters as arrays of another kind, laid out by `allocate`.
+
+    Parameters
+    ----------
+    parameters : dict of str to array
+    origin, destination : HostArrays or what stands for them on a GPU
+
+    Returns
+    -------
+    dict of str to array
+    """
+    uploaded = {
+        name: destination.uploaded(origin.downloaded(array)) for name, array in parameters.items()
+    }
+    there = zeros_like(uploaded)
+    for name, array in uploaded.items():
+        there[name][...] = array
+    return there
 
 
 def prefixed(prefix, shapes):
@@ -96,7 +120,7 @@ def without_heads(parameters, stay, head_size):
         New arrays, laid out by `allocate`, for those that change: the rows of query, key and
         value, and the columns of the dense weight, of the heads that stay.
     """
-    rows = np.repeat(stay, head_size)
+    rows = np.repeat(stay, head_size).nonzero()[0].tolist()
     smaller = {}
     for name, array in parameters.items():
         module, kind = name.split(".")[-2:]
@@ -104,8 +128,7 @@ def without_heads(parameters, stay, head_size):
             smaller[name] = array[rows]
         elif (module, kind) == ("dense", "weight"):
             smaller[name] = array[:, rows]
-    dtype = np.result_type(*smaller.values())
-    laid_out = allocate({name: array.shape for name, array in smaller.items()}, dtype)
+    laid_out = zeros_like(smaller)
     for name, array in smaller.items():
         laid_out[name][...] = array
     return laid_out

@@ -2,10 +2,13 @@
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 
 from albert_np import tensorflow
+from albert_np.arrays import HOST, on_host
 from albert_np.backend import NUMPY, get_backend
+from albert_np.capturing import CapturedCall, completed
 from albert_np.checkpoint import load_parameters, resolve_directory, save_parameters
 from albert_np.config import AlbertConfig
 from albert_np.encoder import (
@@ -24,9 +27,11 @@ from albert_np.inputs import (
     check_output_gradients,
     check_packed,
     check_seed,
+    labelled_places,
+    uploaded,
 )
 from albert_np.outputs import Gradients
-from albert_np.parameters import allocate, initialize, without_heads, zeros_like
+from albert_np.parameters import allocate, initialize, moved, without_heads, zeros_like
 from albert_np.resizing import ResizableEmbeddings
 from albert_np.trace import Trace
 
@@ -53,7 +58,8 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
     dtype : {"float32", "float64"}, optional
         Of parameters, activations and gradients.
     backend : str or Backend, optional
-        "numpy", the reference; or "numba", fused kernels for the CPU.
+        "numpy", the reference; "numba", fused kernels for the CPU; or "cuda", fused kernels for
+        NVIDIA GPUs, whose arrays are CuPy's.
     **structure
         What else the class says it is made with.
 
@@ -68,6 +74,8 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
     ------
     TypeError, ValueError
         If an argument is of another type or value.
+    ImportError, RuntimeError
+        If the back end lacks the library or the GPU that it needs.
     """
 
     # A class adds what is its own: parameter_shapes(config); where it has labels,
@@ -92,11 +100,40 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             raise TypeError(f"config is of type {type(config).__name__}; expected AlbertConfig")
         if getattr(dtype, "name", getattr(dtype, "__name__", dtype)) not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}; expected {' or '.join(DTYPES)}")
+        backend = get_backend(backend)
         self.config = config
-        self.backend = get_backend(backend)
+        self.backend = NUMPY
         self.parameters = allocate(self.parameter_shapes(config, **structure), dtype)
         if seed is not None:
             initialize(self.parameters, config, seed)
+        self.to(backend)
+
+    def to(self, backend):
+        """Move the model to another back end, its parameters with it.
+
+        Parameters
+        ----------
+        backend : str or Backend
+            See the class.
+
+        Returns
+        -------
+        The model itself. Between the CPU and a GPU, the arrays in `parameters` are replaced.
+
+        Raises
+        ------
+        ValueError, ImportError, RuntimeError
+            If there is no such back end, or it lacks the library or the GPU that it needs.
+        MemoryError
+            If the GPU has no room.
+        """
+        backend = get_backend(backend)
+        origin, destination = self.backend.arrays, backend.arrays
+        if destination is not origin:
+            with destination.computing():
+                self.parameters = moved(self.parameters, origin, destination)
+        self.backend = backend
+        return self
 
     @classmethod
     def from_pretrained(
@@ -154,10 +191,11 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         )
         if config is None:
             config = AlbertConfig.from_pretrained(directory, **changes)
-        model = cls(config, seed=None, dtype=dtype, backend=backend, **structure)
+        backend = get_backend(backend)
+        model = cls(config, seed=None, dtype=dtype, **structure)
         missing = load_parameters(directory, model.parameters)
         model._initialize_missing(missing, seed, directory)
-        return model
+        return model.to(backend)
 
     @classmethod
     def from_tensorflow(
@@ -194,10 +232,11 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         structure, changes = cls._split_settings(config, settings)
         if config is None:
             config = tensorflow.read_config(path).changed(**changes)
-        model = cls(config, seed=None, dtype=dtype, backend=backend, **structure)
+        backend = get_backend(backend)
+        model = cls(config, seed=None, dtype=dtype, **structure)
         missing = tensorflow.load_arrays(path, model.parameters)
         model._initialize_missing(missing, seed, path)
-        return model
+        return model.to(backend)
 
     @classmethod
     def _split_settings(cls, config, settings):
@@ -246,7 +285,9 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         """
         architectures = [type(self).__name__]
         with self.config.written(directory, architectures=architectures, dtype=self.dtype.name):
-            save_parameters(directory, self.parameters, max_shard_size)
+            downloaded = self.backend.arrays.downloaded
+            parameters = {name: downloaded(array) for name, array in self.parameters.items()}
+            save_parameters(directory, parameters, max_shard_size)
 
     def prune_heads(self, heads_to_prune):
         """Remove attention heads, and their parameters.
@@ -426,6 +467,56 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         outputs, cache = self._run_forward(batch, labels, run)
         return outputs.loss, self._pull_back(None, outputs, cache, run)
 
+    def capture(self, *, gradients=False, checkpoint_every=None, **inputs):
+        """Record a call as a CUDA graph, which runs again without Python.
+
+        Parameters
+        ----------
+        gradients : bool, optional
+            Record `loss_and_gradients`; a call by default.
+        checkpoint_every : int, optional
+            As for `vjp`, with `gradients`.
+        **inputs
+            As for a call, but for `seed`, since each run would drop the same elements, and for
+            `packed`, since a graph has one number of tokens.
+
+        Returns
+        -------
+        CapturedCall
+            `captured(**inputs)` runs it on other numbers.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the model is not on a GPU, an argument is of another shape or type, or out of range,
+            or asks for what there is no kernel for: attention by the plain pairs, or a feed-forward
+            network in chunks.
+        """
+        if self.backend.arrays is HOST:
+            raise ValueError("the model is on the CPU; capture records what a GPU does")
+        for name in ("seed", "packed"):
+            if inputs.get(name):
+                raise ValueError(f"{name} is {inputs[name]!r}; a recorded call takes none")
+        if checkpoint_every is not None and not gradients:
+            raise ValueError("checkpoint_every was given; expected gradients=True with it")
+        if gradients:
+            self._need_loss(inputs)
+        inputs = {name: values for name, values in inputs.items() if values is not None}
+        _, _, run = self._begin({**inputs, "packed": False})
+        if run.plain_attention or self.config.chunk_size_feed_forward:
+            raise ValueError("the call asks for what there is no kernel for; it is not recorded")
+        arrays = {*BATCH, *self.label_names}
+        settings = {name: value for name, value in inputs.items() if name not in arrays}
+        if gradients:
+            function, settings["checkpoint_every"] = self.loss_and_gradients, checkpoint_every
+        else:
+            function = self.__call__
+        return CapturedCall(
+            self,
+            partial(function, **settings),
+            completed({name: value for name, value in inputs.items() if name in arrays}),
+        )
+
     def trace(self, *, gradients=False, **inputs):
         """Run the model through the plain pairs, and write down every operation.
 
@@ -467,7 +558,10 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
                     f"{type(self).__name__} takes no argument {name!r}; "
                     f"it takes {', '.join(sorted(known))}"
                 )
+        arrays = self.backend.arrays
         given = dict.fromkeys(known) | arguments
+        for name in (*BATCH, *self.label_names):
+            given[name] = arrays.given(name, given[name])
         labels = {name: given[name] for name in self.label_names}
         batch = self._check_batch({name: given[name] for name in BATCH})
         output_attentions = self._asked_for("output_attentions", given)
@@ -484,19 +578,42 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         )
         check_checkpoint_every(run.checkpoint_every)
         labels = self._check_labels(labels, batch)
-        packed = self._packed(check_packed(given["packed"]), batch, labels, run)
-        if packed is None:
-            return batch, labels, run
-        return batch, self._packed_labels(labels, packed), run._replace(packed=packed)
+        asked = check_packed(given["packed"])
+        packed = self._packed(asked, batch, labels, run)
+        if packed is not None:
+            labels = self._packed_labels(self._moved(labels, arrays.downloaded), packed)
+        labelled = None
+        if run.loss_only and self.token_labels:
+            labelled = labelled_places(labels[self.token_labels[0]])
+        with arrays.computing():
+            if packed is not None:
+                packed = packed._replace(**self._moved(packed._asdict(), arrays.uploaded))
+            if labelled is not None:
+                labelled = tuple(map(arrays.uploaded, labelled))
+            labels = self._moved(labels, arrays.uploaded)
+            batch = uploaded(batch, arrays)
+        return batch, labels, run._replace(packed=packed, labelled=labelled)
 
     def _packed(self, asked, batch, labels, run):
-        """Where the tokens of the batch lie once it is packed; None if it is to stay as it is."""
-        if asked is False or batch.attention_mask is None or batch.attention_mask.ndim > 2:
+        """Where the tokens of the batch lie once it is packed; None if it is to stay as it is.
+
+        It is on the CPU that tokens are counted. What lies on a GPU is fetched only if `asked`.
+        """
+        mask, downloaded = batch.attention_mask, self.backend.arrays.downloaded
+        if asked is False or mask is None or mask.ndim > 2:
             return None
-        packed = packed_batch(batch.attention_mask)
-        if asked is None and (self._shows_padding(run) or self._needs_padding(labels, packed)):
+        if asked:
+            return packed_batch(downloaded(mask))
+        if not all(on_host(array) for array in (mask, *labels.values()) if hasattr(array, "dtype")):
+            return None
+        packed = packed_batch(mask)
+        if self._shows_padding(run) or self._needs_padding(labels, packed):
             return None
         return packed
+
+    def _moved(self, values, move):
+        """The values, name → value, with those that are arrays moved."""
+        return {name: move(v) if hasattr(v, "dtype") else v for name, v in values.items()}
 
     def _shows_padding(self, run):
         """Whether an output that is asked for has a place for each token."""
@@ -521,12 +638,13 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
 
     def _run_forward(self, batch, labels, run):
         """What the class's forward pass returns, its outputs in their places."""
-        outputs, cache = self._forward(batch, labels, run)
-        unpacked = {
-            name: run.unpacked(getattr(outputs, name))
-            for name in self.token_outputs
-            if getattr(outputs, name) is not None
-        }
+        with self.backend.arrays.computing():
+            outputs, cache = self._forward(batch, labels, run)
+            unpacked = {
+                name: run.unpacked(getattr(outputs, name))
+                for name in self.token_outputs
+                if getattr(outputs, name) is not None
+            }
         return replace(outputs, **unpacked), cache
 
     def _asked_for(self, name, arguments):
@@ -543,10 +661,12 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             )
 
     def _pull_back(self, output_gradients, outputs, cache, run):
-        gradients = check_output_gradients(output_gradients, outputs, self.dtype)
-        if run.packed is not None:
-            for name in self.token_outputs:
-                if name in gradients:
-                    gradients[name] = gradients[name][run.packed.places]
-        slots = zeros_like(self.parameters)
-        return Gradients(slots, self._backward(gradients, cache, slots, run))
+        arrays = self.backend.arrays
+        with arrays.computing():
+            gradients = check_output_gradients(output_gradients, outputs, self.dtype, arrays)
+            if run.packed is not None:
+                for name in self.token_outputs:
+                    if name in gradients:
+                        gradients[name] = gradients[name][run.packed.places]
+            slots = zeros_like(self.parameters)
+            return Gradients(slots, self._backward(gradients, cache, slots, run))

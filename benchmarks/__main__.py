@@ -36,6 +36,9 @@ from benchmarks.arguments import (
     check_peers,
 )
 from benchmarks.batches import random_batch, text_batch
+from benchmarks.cuda import run as cuda_run
+from benchmarks.cuda import sanitize
+from benchmarks.cuda.machine import gpu
 from benchmarks.environment import environment
 from benchmarks.measure import Run
 from benchmarks.turns import ContenderEnded
@@ -94,6 +97,40 @@ def run_memory(options):
     return report({"memory": measured}, options)
 
 
+def run_cuda(options):
+    """Check and time the CUDA kernels and the model on a GPU, against PyTorch's and Triton's."""
+    if options.sanitize:
+        failed = sanitize.run()
+        print(f"faults found by: {', '.join(failed) or 'none'}")
+        return WRONG_RESULT if failed else 0
+    entries = cuda_run.checked(options.add)
+    check_outputs(options)
+    machine = gpu()
+    with progress_bar() as bar:
+        task = bar.add_task("")
+
+        def progress(done, of, description):
+            bar.update(task, completed=done, total=of, description=description, refresh=True)
+
+        found, left, failed = cuda_run.run(machine, options.json, entries, progress)
+    return report_cuda(found, left, failed, options)
+
+
+def report_cuda(found, left, failed, options):
+    """Print all contenders, who was left out, each work, and last the short table; draw."""
+    console, records = screen(), found["cuda"]
+    console.print(table.for_the_screen(*table.timed_table(records)))
+    for line in (*table.left_out(records), *(f"not measured: {each}" for each in failed)):
+        console.print(line, soft_wrap=True)
+    draw(found, options.plot)
+    console.print(table.for_the_screen(*table.cuda_table(records)))
+    console.print(table.for_the_screen(*table.cuda_summary(records)))
+    console.print(table.caption(found), soft_wrap=True)
+    if left:
+        console.print(f"{left} works are left for want of time: the same command goes on with them")
+    return 0 if results.all_correct(found) and not failed else WRONG_RESULT
+
+
 def run_table(options):
     """Print the Markdown tables of results files, or write them into a document."""
     tables = {}
@@ -145,13 +182,7 @@ def prepared(options):
 def prepared_run(options):
     """Check all that can be checked before anything is measured; how to measure."""
     check_numbers(options, CONFIG)
-    for path in (options.json, options.plot):
-        results.check_writable(path)
-    if options.plot is not None and find_spec("matplotlib") is None:
-        raise NotAvailable(
-            "--plot draws with matplotlib, which is not installed: "
-            "python -m pip install '.[benchmark]'"
-        )
+    check_outputs(options)
     return Run(
         dtype=options.dtype,
         threads=options.threads,
@@ -162,23 +193,38 @@ def prepared_run(options):
     )
 
 
+def check_outputs(options):
+    """Refuse outputs that cannot be written or drawn."""
+    for path in (options.json, options.plot):
+        results.check_writable(path)
+    if options.plot is not None and find_spec("matplotlib") is None:
+        raise NotAvailable(
+            "--plot draws with matplotlib, which is not installed: "
+            "python -m pip install '.[benchmark]'"
+        )
+
+
 @contextmanager
 def progress(run, steps):
     """Show a bar of so many steps; the run that moves it."""
-    with Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=Console(stderr=True),
-        auto_refresh=False,  # between turns only: nothing else runs while a contender is timed
-    ) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("", total=steps)
 
         def step(description):
             bar.update(task, advance=1, description=description, refresh=True)
 
         yield run._replace(progress=step)
+
+
+def progress_bar():
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        auto_refresh=False,  # between turns only: nothing else runs while a contender is timed
+    )
 
 
 def screen():
@@ -196,10 +242,15 @@ def report(sections, options):
     console.print(table.caption(found), soft_wrap=True)
     if options.json is not None:
         results.write(found, options.json)
-    if options.plot is not None:
-        with replacing(options.plot) as temporary:
-            picture.draw(found, temporary)
+    draw(found, options.plot)
     return 0 if results.all_correct(found) else WRONG_RESULT
+
+
+def draw(found, path):
+    """Draw what was found, if that was asked for."""
+    if path is not None:
+        with replacing(path) as temporary:
+            picture.draw(found, temporary)
 
 
 def parse(arguments):
@@ -239,6 +290,27 @@ def parse(arguments):
     command = add("scaling", run_scaling, "--json scaling.json --plot scaling.png")
     add_contenders(command, rounds=5)
     add_plot(command)
+    command = add("cuda", run_cuda, "--add mine.cu:layer_norm --json mine.json")
+    command.add_argument(
+        "--add",
+        action="append",
+        default=[],
+        metavar="FILE:FUNCTION",
+        help="a kernel of your own, CUDA or Python; only the functions that are added are measured",
+    )
+    command.add_argument(
+        "--json",
+        type=Path,
+        default=Path("cuda.json"),
+        metavar="OUT.json",
+        help="write the results there; one that is there is continued (default: cuda.json)",
+    )
+    add_plot(command)
+    command.add_argument(
+        "--sanitize",
+        action="store_true",
+        help="time nothing: run every kernel under NVIDIA's compute-sanitizer",
+    )
     command = add("compare", run_compare, "before.json after.json")
     command.add_argument("before", type=Path, metavar="A.json", help="what --json wrote")
     command.add_argument("after", type=Path, metavar="B.json")

@@ -6,13 +6,15 @@ from pathlib import Path
 from benchmarks.functions import DIRECTIONS, FUNCTIONS
 
 
-def checked(entries):
+def checked(entries, loading=None):
     """Check the user's entries before anything is measured.
 
     Parameters
     ----------
     entries : list of str
         `path.py:function`.
+    loading : callable, optional
+        In place of `load`: what else than Python files is understood.
 
     Returns
     -------
@@ -27,7 +29,7 @@ def checked(entries):
     whole = [f"{path}:{function}" for path, function in map(parse, entries)]
     names = [name_of(entry) for entry in whole]
     for entry, name in zip(whole, names, strict=True):
-        load(entry)
+        (loading or load)(entry)
         if names.count(name) > 1:
             raise ValueError(f"--add has more than one {name}; expected different names")
     return whole

@@ -11,6 +11,7 @@ from benchmarks.figures import PEERS
 
 FEWEST_ROUNDS = 5
 DTYPES = ("float32", "float64")
+ON_THE_CPU = tuple(name for name in BACKENDS if name != "cuda")  # which has a command of its own
 PACKAGES = {
     "transformers": ("torch", "transformers"),
     "onnxruntime": ("onnxruntime", "onnx", "torch", "transformers"),
@@ -71,7 +72,7 @@ def check_back_ends(names):
     """
     for name in names or ():
         get_backend(name)
-    return tuple(filter(is_available, BACKENDS)) if names is None else names
+    return tuple(filter(is_available, ON_THE_CPU)) if names is None else names
 
 
 def is_installed(peer):
@@ -121,9 +122,9 @@ def add_contenders(command, rounds):
     """Who is measured, how often, and where it is written."""
     command.add_argument(
         "--back-ends",
-        type=chosen(tuple(BACKENDS)),
+        type=chosen(ON_THE_CPU),
         metavar="NAMES",
-        help=f"ours, of {','.join(BACKENDS)} (default: those that are available)",
+        help=f"ours, of {','.join(ON_THE_CPU)} (default: those that are available)",
     )
     command.add_argument(
         "--peers",

@@ -9,7 +9,7 @@ import numpy as np
 
 from albert_np.threads import cores
 
-PACKAGES = ("numpy", "scipy", "numba", "torch", "transformers", "onnxruntime")
+PACKAGES = ("numpy", "scipy", "numba", "torch", "triton", "transformers", "onnxruntime")
 
 
 def environment(threads):

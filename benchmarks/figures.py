@@ -7,6 +7,7 @@ import numpy as np
 
 ROOFS = ("matmul", "copy")
 PEERS = ("transformers", "onnxruntime")
+OURS_ON_A_GPU = "cuda"  # the name, or how it begins, of what is ours in the section of that name
 
 
 class Summary(NamedTuple):
@@ -102,6 +103,20 @@ def timed(record):
     }
 
 
+def fastest(record, names):
+    """Of some of a record's timed contenders the fastest; None without any."""
+    contenders = timed(record)
+    found = [name for name in names if name in contenders]
+    return min(found, key=lambda name: median(contenders[name]["seconds"]), default=None)
+
+
+def ours_and_peers(record):
+    """Of a record of a GPU: the names of what is ours, and of what is others'."""
+    names = timed(record)
+    ours = [name for name in names if name.startswith(OURS_ON_A_GPU)]
+    return ours, [name for name in names if name not in ours]
+
+
 def work_title(record):
     """What was done."""
     work = record["work"]
@@ -129,4 +144,5 @@ def title(record):
         layers, all_layers = record["layers"], record["layers_of_size"]
         cut = f" with {layers} of its {all_layers} layers" if layers < all_layers else ""
         size = f", {record['size']}{cut}"
-    return f"{work_title(record)}{size}, {batch_title(record)}"
+    detail = f", {record['detail']}" if "detail" in record else ""
+    return f"{work_title(record)}{size}, {batch_title(record)}{detail}"

@@ -1,6 +1,5 @@
 """One piece of work: every contender checked, then timed, beside the roofs."""
 
-import math
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
@@ -9,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.correct import largest_error, limits, rounding_limit
+from benchmarks.correct import judged, largest_error, limits, rounding_limit
 from benchmarks.turns import ContenderEnded, contender, take_turns
 from benchmarks.work import product_operations
 
@@ -131,14 +130,8 @@ def compare(work, contenders, needed, files, batch, run):
                 results[name] = ENDED | {"limit": limit_of[name]}
                 continue
             error = largest_error(outputs, reference, run.dtype)
-            is_right = error <= limit_of[name]
-            results[name] = {
-                "error": error if math.isfinite(error) else None,
-                "limit": limit_of[name],
-                "correct": is_right,
-                **memory,
-            }
-            if is_right:
+            results[name] = judged(error, limit_of[name]) | memory
+            if results[name]["correct"]:
                 asks[name] = ask
         del reference, outputs
         roofs = {

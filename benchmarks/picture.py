@@ -6,13 +6,17 @@ import numpy as np
 
 from benchmarks import scaling
 from benchmarks.figures import (
+    OURS_ON_A_GPU,
     PEERS,
     above,
     batch_title,
+    fastest,
+    ours_and_peers,
     rates,
     ratios,
     roof_seconds,
     timed,
+    title,
     work_title,
 )
 
@@ -20,6 +24,7 @@ WIDTH, HEIGHT = 16, 7  # inches, of a roofline and its bars
 BAR, BARS_MARGIN = 0.16, 2  # inches
 FEWEST_BARS = 16  # of which a panel's height is at least
 LEVELS = 4  # neighbours' numbers stand at so many heights, lest they lie on each other
+NAMES = {"kernels": work_title, "cuda": title}  # of the bars, by the section
 STYLES = {"forward": "-", "training": "--"}
 LABELS = {
     "sequence_length": "sequence length (base, batch of 4)",
@@ -49,7 +54,7 @@ def draw(results, path):
         part.suptitle(name)
         roofline, bars = part.subplots(1, 2)
         draw_roofline(roofline, records)
-        draw_bars(bars, records, work_title if name.startswith("kernels") else batch_title)
+        draw_bars(bars, records, NAMES.get(name.partition(",")[0], batch_title))
     if scaled:
         draw_scaling(parts[-1], scaled)
     figure.savefig(path, format="png", dpi=100)
@@ -60,7 +65,11 @@ def grouped(results):
     groups = {}
     for record in results.get("kernels", []):
         groups.setdefault(f"kernels, {batch_title(record)}", []).append(record)
-    return groups | {name: results[name] for name in ("model", "training") if results.get(name)}
+    groups |= {name: results[name] for name in ("model", "training") if results.get(name)}
+    for record in results.get("cuda", []):
+        if record["contenders"]:
+            groups.setdefault(f"cuda, {record['dtype']}", []).append(record)
+    return groups
 
 
 def colours_of(records):
@@ -72,6 +81,12 @@ def colours_of(records):
 def comparisons(record):
     """Of our contenders against each peer: (ours, peer, ratios)."""
     contenders = timed(record)
+    if OURS_ON_A_GPU in record["contenders"]:
+        best, other = (fastest(record, names) for names in ours_and_peers(record))
+        if best is None or other is None:
+            return []
+        seconds = (contenders[name]["seconds"] for name in (other, best))
+        return [("our fastest", "the fastest other", ratios(*seconds))]
     return [
         (ours, peer, ratios(contenders[peer]["seconds"], contenders[ours]["seconds"]))
         for ours in contenders

@@ -2,11 +2,14 @@
 
 from rich.table import Column, Table
 
+from benchmarks.correct import unit_roundoff
 from benchmarks.figures import (
     PEERS,
     ROOFS,
     above,
     batch_title,
+    fastest,
+    ours_and_peers,
     rates,
     ratios,
     roof_seconds,
@@ -14,6 +17,7 @@ from benchmarks.figures import (
     three_digits,
     timed,
     title,
+    work_title,
 )
 
 MEGABYTE = 10**6
@@ -93,6 +97,108 @@ def contender_cells(record, name, contender, peers, has_padding):
     return [milliseconds(seconds), *against, *cells, megabytes(above(contender)), error]
 
 
+def cuda_table(records):
+    """Of each work on a GPU our fastest, and the fastest of the others."""
+    columns = [
+        "work",
+        "by",
+        "ms",
+        "of the roof",
+        "the fastest other",
+        "its ms",
+        "times as fast",
+        "error, of the noise floor",
+    ]
+    return columns, [cuda_row(record) for record in records]
+
+
+def cuda_row(record):
+    contenders = record["contenders"]
+    ours, others = ours_and_peers(record)
+    best, other = fastest(record, ours), fastest(record, others)
+    if best is None:
+        said = "wrong, not timed" if contenders else "too large for this machine"
+        cells = ["", said, ""]
+    else:
+        roof, bound = roof_seconds(record)
+        seconds = contenders[best]["seconds"]
+        cells = [best, milliseconds(seconds), f"{ratios(roof, seconds):.0%}, {BINDS[bound]}"]
+    against = ["", "", ""]
+    if other is not None:
+        theirs = contenders[other]["seconds"]
+        compared = f"{ratios(theirs, seconds):.2f}" if best is not None else ""
+        against = [other, milliseconds(theirs), compared]
+    error = "" if best is None else f"{error_in_floors(record, best):.2f}"
+    return [title(record), *cells, *against, error]
+
+
+def cuda_summary(records):
+    """The short table of a GPU: a row for each function, direction and type.
+
+    Of its works, the median, minimum and maximum of what `cuda_table` says of each.
+    """
+    columns = [
+        "work",
+        "type",
+        "works",
+        "of the roof",
+        "times as fast as the fastest other",
+        "error, of the noise floor",
+    ]
+    groups = {}
+    for record in records:
+        name = f"{work_title(record)}{', ' + record['size'] if 'size' in record else ''}"
+        groups.setdefault((name, record["dtype"]), []).append(record)
+    rows = []
+    for (name, dtype), of in groups.items():
+        figures = [found for found in map(best_figures, of) if found is not None]
+        count = f"{len(figures)}" if len(figures) == len(of) else f"{len(figures)} of {len(of)}"
+        roofs, compared, errors = zip(*figures, strict=True) if figures else ((), (), ())
+        compared = [each for each in compared if each is not None]
+        rows.append(
+            [
+                name,
+                dtype,
+                count,
+                f"{summary(roofs):.0%}" if roofs else "",
+                f"{summary(compared):.2f}" if compared else "",
+                f"{summary(errors):.2f}" if errors else "",
+            ]
+        )
+    return columns, rows
+
+
+def best_figures(record):
+    """Of our fastest: the fraction of the roof, times as fast as others, the error; or None."""
+    ours, others = ours_and_peers(record)
+    best, other = fastest(record, ours), fastest(record, others)
+    if best is None:
+        return None
+    contenders = record["contenders"]
+    seconds = contenders[best]["seconds"]
+    roof, _ = roof_seconds(record)
+    compared = other and ratios(contenders[other]["seconds"], seconds).median
+    return ratios(roof, seconds).median, compared, error_in_floors(record, best)
+
+
+def error_in_floors(record, name):
+    """A contender's error over the noise floor, which is at least one rounding."""
+    return record["contenders"][name]["error"] / max(
+        record["floor"], unit_roundoff(record["dtype"])
+    )
+
+
+def left_out(records):
+    """Who could not do a work, and why: a line for each reason."""
+    works = {}
+    for record in records:
+        for name, reason in record.get("left_out", {}).items():
+            works.setdefault((name, reason), []).append(record)
+    return [
+        f"left out: {name}, of {len(of)} works: {reason}" for (name, reason), of in works.items()
+    ]
+
+
 def threads_table(records):
     """Products and kernels back to back, against the sum of each alone."""
     columns = [
@@ -138,6 +244,7 @@ TABLES = {
     "training": timed_table,
     "memory": memory_table,
     "scaling": timed_table,
+    "cuda": cuda_summary,
 }
 
 
@@ -157,9 +264,10 @@ def caption(results):
     """Where and when: one line."""
     where = results["environment"]
     packages = ", ".join(f"{name} {number}" for name, number in where["packages"].items() if number)
+    gpu = f"{where['gpu']['name']}, " if "gpu" in where else ""
     return (
-        f"{where['date']}: {where['cpu']}, {where['cores']} cores; threads: {where['threads']}; "
-        f"Python {where['python']}, {packages}; {where['blas']}"
+        f"{where['date']}: {gpu}{where['cpu']}, {where['cores']} cores; "
+        f"threads: {where['threads']}; Python {where['python']}, {packages}; {where['blas']}"
     )
 
 

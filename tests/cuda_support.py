@@ -344,6 +344,35 @@ def _attention_bounds(dcontext, reference, context, mask, rounded_weights):
     )
 
 
+# ---- the linear map ---------------------------------------------------------------------------
+
+
+def check_linear(executor, dtype, rows, outputs=140, size=12, seed=0):
+    """Forward, backward, and slots that the gradients are added to."""
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    x, weight = random(rng, (rows, size), dtype), random(rng, (outputs, size), dtype)
+    bias, dy = random(rng, outputs, dtype), random(rng, (rows, outputs), dtype)
+    y, cache = functions["linear_forward"](x, weight, bias)
+    dx, dweight, dbias = functions["linear_backward"](dy, cache)
+    slots = random(rng, weight.shape, dtype).copy(), random(rng, outputs, dtype).copy()
+    before = exact(*slots)
+    _, *into = functions["linear_backward"](dy, cache, into=slots)
+    assert into[0] is slots[0] and into[1] is slots[1]
+
+    x, weight, bias, dy = exact(x, weight, bias, dy)
+    absolute = [np.abs(array) for array in (x, weight, bias, dy)]
+    expected = x @ weight.T + bias, dy @ weight, dy.T @ x, dy.sum(axis=0)
+    ax, aweight, abias, ady = absolute
+    terms = ax @ aweight.T + abias, ady @ aweight, ady.T @ ax, ady.sum(axis=0)
+    units = size, outputs, rows, rows
+    for actual, *rest in zip((y, dx, dweight, dbias), expected, units, terms, strict=True):
+        wanted, additions, term = rest
+        assert_rounded(actual, wanted, dtype, 0, FEW_UNITS + additions, term)
+    for slot, held, wanted, term in zip(slots, before, expected[2:], terms[2:], strict=True):
+        assert_sums(slot, held, wanted, dtype, 0, FEW_UNITS + rows, term)
+
+
 # ---- decoder and cross-entropy ----------------------------------------------------------------
 
 

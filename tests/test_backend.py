@@ -13,7 +13,7 @@ from models_support import random_batch, random_model
 from threadpoolctl import threadpool_info
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertModel, set_threads, threads
-from albert_np.backend import BACKENDS, NUMPY, Backend, get_backend
+from albert_np.backend import NUMPY, Backend, get_backend
 
 
 @pytest.mark.parametrize("name", ["torch", "", None, 3])
@@ -102,7 +102,7 @@ def test_there_is_a_kernel_for_everything_but_a_lookup():
     numba()
     backend = get_backend("numba")
     same = {f.name for f in fields(Backend) if getattr(backend, f.name) is getattr(NUMPY, f.name)}
-    assert same == {"embedding_forward"}
+    assert same == {"arrays", "embedding_forward"}
 
 
 def small_model(**settings):
@@ -225,7 +225,7 @@ def test_float32_is_as_near_to_float64_as_the_reference(packed):
         assert noise_multiple(value, expected, reference) <= 2
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", ["numpy", "numba"])
 def test_the_same_bits_on_every_call(name):
     if name == "numba":
         numba()

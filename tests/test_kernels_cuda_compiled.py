@@ -38,6 +38,8 @@ def kernels_of(file, dtype, version):
     if file == "gelu_new.cu":
         names = planned(dtype, (launcher.gelu_new_forward, launcher.gelu_new_backward), version)
         return names | ({f"finish_sums<{type_name}>"} if version == 1 else set())
+    if file == "linear.cu":
+        return {f"sum_of_rows_1<{type_name}>"}
     if file == "cross_entropy.cu":
         steps = ("forward", "loss", "backward")
         return {f"cross_entropy_{step}_1<{type_name}>" for step in steps}
@@ -65,6 +67,7 @@ FILES = {
     "layer_norm.cu": (1, 2),
     "attention.cu": (1, 2, 3),
     "cross_entropy.cu": (1,),
+    "linear.cu": (1,),
 }
 
 

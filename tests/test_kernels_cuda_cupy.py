@@ -1,12 +1,17 @@
 """The executor for GPUs, as far as it goes without one: a stand-in has CuPy's place."""
 
 import sys
+from contextlib import contextmanager
+from dataclasses import fields
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cublas_lt_stand_in import CublasLt, DeviceArray, device_array, nvmath_with
 from cuda_support import FLOAT32, random
 
+from albert_np import AlbertForPreTraining
+from albert_np.backend import NUMPY, Backend, get_backend
 from albert_np.functions.dropout import Dropout
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
@@ -17,20 +22,33 @@ class NoDriver(RuntimeError):
     """What CuPy raises where there is no driver."""
 
 
-class DeviceArray(np.ndarray):
-    """An array with the two attributes of CuPy's that the executor reads."""
-
-    @property
-    def device(self):
-        return SimpleNamespace(id=getattr(self, "gpu", 0))
-
-    @property
-    def data(self):
-        return SimpleNamespace(ptr=self.ctypes.data)
+class OutOfMemoryError(MemoryError):
+    """What CuPy raises where a GPU is full."""
 
 
-def device_array(x):
-    return np.asarray(x).view(DeviceArray)
+class Stream:
+    """Remembers what it was asked for, in the order of all that is asked of it and its graphs."""
+
+    ptr = 7
+
+    def __init__(self, asked):
+        self.asked = asked
+
+    def __enter__(self):
+        self.asked.append("enter")
+
+    def __exit__(self, *_):
+        self.asked.append("exit")
+
+    def synchronize(self):
+        self.asked.append("synchronize")
+
+    def begin_capture(self):
+        self.asked.append("begin")
+
+    def end_capture(self):
+        self.asked.append("end")
+        return SimpleNamespace(launch=lambda: self.asked.append("launch"))
 
 
 class FakeCupy:
@@ -41,10 +59,22 @@ class FakeCupy:
     def __init__(self, capability="90"):
         attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232448}
         device = SimpleNamespace(id=0, attributes=attributes, compute_capability=capability)
+        self.asked = []
         self.cuda = SimpleNamespace(
-            Device=lambda: device, runtime=SimpleNamespace(CUDARuntimeError=NoDriver)
+            Device=lambda: device,
+            runtime=SimpleNamespace(CUDARuntimeError=NoDriver),
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            get_current_stream=lambda: Stream(self.asked),
+            Stream=lambda non_blocking: Stream(self.asked),
+            MemoryPool=lambda: SimpleNamespace(malloc="a pool of its own"),
+            using_allocator=self.using_allocator,
         )
         self.modules, self.launches = [], []
+
+    @contextmanager
+    def using_allocator(self, allocator):
+        self.asked.append(allocator)
+        yield
 
     def empty(self, shape, dtype):
         return device_array(np.zeros(shape, dtype))
@@ -56,6 +86,10 @@ class FakeCupy:
         return np.ascontiguousarray(x).view(DeviceArray)
 
     asarray = staticmethod(device_array)
+    asnumpy = staticmethod(np.asarray)
+
+    def from_dlpack(self, x):
+        return device_array(np.from_dlpack(x.held))
 
     def RawModule(self, code, options, name_expressions):
         self.modules.append((code, options, name_expressions))
@@ -77,6 +111,13 @@ class FakeKernel:
         allowed = max(48 * 1024 - declared, self.max_dynamic_shared_size_bytes)
         assert shared_mem <= allowed
         self.owner.launches.append((self.name, grid, block, arguments, shared_mem))
+
+
+@pytest.fixture(autouse=True)
+def cublas_lt(monkeypatch):
+    stand_in = CublasLt()
+    nvmath_with(stand_in, monkeypatch)
+    return stand_in
 
 
 @pytest.fixture
@@ -162,3 +203,120 @@ def test_old_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", FakeCupy("70"))
     with pytest.raises(RuntimeError, match="compute capability 7.0; the back end 'cuda' needs 7.5"):
         CupyExecutor()
+
+
+# ---- what a model asks of it ------------------------------------------------------------------
+
+
+class Tensor:
+    """An array of another library, by DLPack; on a GPU or not."""
+
+    def __init__(self, held, kind):
+        self.held, self.kind = held, kind
+
+    def __dlpack_device__(self):
+        return self.kind, 0
+
+    def __array__(self, *_, **__):
+        return self.held
+
+
+def test_what_lies_on_the_gpu_is_taken_as_it_lies(cupy):
+    executor = CupyExecutor()
+    ids = np.arange(6)
+    taken = executor.given("input_ids", Tensor(ids, kind=2))
+    assert isinstance(taken, DeviceArray) and np.shares_memory(taken, ids)
+    for on_the_cpu in (ids, [1, 2], Tensor(ids, kind=1), None):
+        assert executor.given("input_ids", on_the_cpu) is on_the_cpu
+    elsewhere = device_array(ids)
+    elsewhere.gpu = 1
+    elsewhere.__cuda_array_interface__ = {}
+    with pytest.raises(ValueError, match="input_ids is on GPU 1; the current one is 0"):
+        executor.given("input_ids", elsewhere)
+
+
+def test_a_full_gpu(cupy):
+    with (
+        pytest.raises(MemoryError, match="the GPU is full: 3 bytes; a smaller batch needs less"),
+        CupyExecutor().computing(),
+    ):
+        raise OutOfMemoryError("3 bytes")
+
+
+def test_products_run_on_the_current_stream(cupy, cublas_lt):
+    rng = np.random.default_rng(0)
+    x, weight = (device_array(random(rng, (3, 4), FLOAT32)) for _ in range(2))
+    y, _ = cuda.functions(CupyExecutor())["linear_forward"](x, weight)
+    np.testing.assert_allclose(np.asarray(y), np.asarray(x @ weight.T), rtol=1e-5)
+    assert cublas_lt.planned == 1  # and it asserts which stream it is given
+
+
+def test_a_graph_is_recorded_after_a_run_in_memory_of_its_own(cupy):
+    ran = []
+
+    def function():
+        cupy.asked.append("run")
+        ran.append(len(ran))
+        return ran[-1]
+
+    result, launch = CupyExecutor().captured(function)
+    assert result == 1  # of the run that was recorded
+    first = ["synchronize", "enter", "a pool of its own", "run", "synchronize"]
+    assert cupy.asked == [*first, "begin", "run", "end", "exit"]
+    launch()
+    launch()
+    assert cupy.asked[-2:] == ["launch", "launch"] and len(ran) == 2
+
+
+def test_what_cannot_be_recorded_is_said_as_it_is(cupy):
+    def function():
+        if "begin" in cupy.asked:
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="^no$"):
+        CupyExecutor().captured(function)
+    assert cupy.asked[-2:] == ["end", "exit"]
+
+
+def test_the_back_end(cupy):
+    backend = get_backend("cuda")
+    assert backend.name == "cuda" and isinstance(backend.arrays, CupyExecutor)
+    same = {f.name for f in fields(Backend) if getattr(backend, f.name) is getattr(NUMPY, f.name)}
+    assert same == {"embedding_forward", "embedding_backward"}
+
+
+ERRORS = {
+    "no cupy": (ImportError, r"needs the library cupy.*albert-np\[cuda\]"),
+    "no nvmath": (ImportError, r"needs the library nvmath-python.*albert-np\[cuda\]"),
+    "no driver": (RuntimeError, "found no GPU that it can use: cudaErrorInsufficientDriver"),
+    "old GPU": (RuntimeError, "compute capability 7.0; the back end 'cuda' needs 7.5"),
+    "full GPU": (MemoryError, "the GPU is full"),
+}
+
+
+@pytest.mark.parametrize("fault", ERRORS)
+def test_one_clear_error_each(fault, monkeypatch):
+    """From `from_pretrained`, and from `to`, which leaves the model as it was."""
+    fake = FakeCupy("70" if fault == "old GPU" else "90")
+
+    def fails(error):
+        def function(*_, **__):
+            raise error
+
+        return function
+
+    if fault == "no driver":
+        fake.cuda.Device = fails(NoDriver("cudaErrorInsufficientDriver"))
+    if fault == "full GPU":
+        fake.asarray = fails(OutOfMemoryError("Out of memory allocating 512 bytes"))
+    monkeypatch.setitem(sys.modules, "cupy", None if fault == "no cupy" else fake)
+    if fault == "no nvmath":
+        nvmath_with(None, monkeypatch)
+    kind, message = ERRORS[fault]
+    with pytest.raises(kind, match=message):
+        AlbertForPreTraining.from_pretrained("tiny", backend="cuda")
+    model = AlbertForPreTraining.from_pretrained("tiny")
+    before = dict(model.parameters)
+    with pytest.raises(kind, match=message):
+        model.to("cuda")
+    assert model.backend is NUMPY and model.parameters == before

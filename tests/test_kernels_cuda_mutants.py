@@ -18,6 +18,7 @@ from cuda_support import (
     check_cross_entropy,
     check_gelu_new,
     check_layer_norm,
+    check_linear,
     sample,
 )
 
@@ -31,6 +32,7 @@ BARRIERS = re.compile(r"__syncthreads\(\);|__syncwarp\(\);|copy_async_wait<\w+>\
 
 gelu_new_1 = partial(check_gelu_new, dtype=FLOAT32, rows=70, columns=264, version=1)
 gelu_new_2 = partial(check_gelu_new, dtype=FLOAT16, rows=70, columns=264, version=2)
+linear = partial(check_linear, dtype=FLOAT32, rows=70)
 layer_norm_1 = partial(check_layer_norm, dtype=FLOAT32, shape=(4, 21, 300), version=1)
 layer_norm_2 = partial(check_layer_norm, dtype=FLOAT16, shape=(2, 21, 2056), version=2)
 
@@ -182,6 +184,12 @@ FUNCTIONS = {
         attention_2,
         ("first < sequence.length", "first < sequence.length - TILE"),
         ("batch, QUERY, token", "batch, KEY, token"),
+    ),
+    "sum_of_rows_1": (
+        "linear.cu",
+        linear,
+        ("row < end", "row <= end"),
+        ("blockIdx.y * columns + column", "blockIdx.x * columns + column"),
     ),
     "cross_entropy_forward_1": (
         "cross_entropy.cu",

@@ -54,7 +54,7 @@ def philox_4x32_10(counter, key):
 
     Parameters
     ----------
-    counter : four of (int or uint64 array), each below 2³²
+    counter : four of (int or integer array), each below 2³²
         Arrays broadcast against each other.
     key : two of int, each below 2³²
 
@@ -62,7 +62,7 @@ def philox_4x32_10(counter, key):
     -------
     words : four of uint64 array, each below 2³²
     """
-    c0, c1, c2, c3 = (np.asarray(word, dtype=np.uint64) for word in counter)
+    c0, c1, c2, c3 = map(_as_uint64, counter)
     k0, k1 = key
     for _ in range(10):
         product0 = c0 * np.uint64(MULTIPLIERS[0])
@@ -78,7 +78,11 @@ def philox_4x32_10(counter, key):
     return c0, c1, c2, c3
 
 
-def keep_mask(shape, dropout):
+def _as_uint64(word):
+    return np.uint64(word) if isinstance(word, int) else word.astype(np.uint64)
+
+
+def keep_mask(shape, dropout, like=None):
     """Draw which elements stay.
 
         keep = word ≥ ⌊p · 2³²⌋
@@ -89,21 +93,25 @@ def keep_mask(shape, dropout):
         (B, A, S, S), whose axes are sequence, head, row, column; (B, S, H), with head 0; (B, H),
         with head 0 and row 0; or, of a packed batch, (T, H).
     dropout : Dropout
+    like : array, optional
+        Of the library that the result is to be of.
 
     Returns
     -------
     keep : bool array of that shape
     """
-    sequence, head, row = _coordinates(shape, dropout.packed)
+    sequence, head, row = _coordinates(shape, dropout.packed, like)
     columns = shape[-1]
-    counter = (np.arange(-(-columns // 4)), row, sequence, (dropout.site << 16) + head)
+    counter = (np.arange(-(-columns // 4), like=like), row, sequence, (dropout.site << 16) + head)
     words = philox_4x32_10(counter, (dropout.seed & LOW_32_BITS, dropout.seed >> 32))
     threshold = np.uint64(math.floor(dropout.probability * 2**32))
-    keep = np.stack([word >= threshold for word in words], axis=-1)  # (..., columns / 4, 4)
+    keep = np.zeros((*words[0].shape, 4), bool, like=like)  # (..., columns / 4, 4)
+    for i, word in enumerate(words):
+        keep[..., i] = word >= threshold
     return keep.reshape(*keep.shape[:-2], -1)[..., :columns].reshape(shape)
 
 
-def _coordinates(shape, packed):
+def _coordinates(shape, packed, like):
     """The sequence, head and row of every row of an array, to broadcast against its columns."""
     if packed is not None:
         return packed.sequences[:, None], 0, packed.columns[:, None]
@@ -113,9 +121,9 @@ def _coordinates(shape, packed):
         2: (shape[0], 1, 1),
     }[len(shape)]
     return (
-        np.arange(sequences)[:, None, None, None],
-        np.arange(heads)[:, None, None],
-        np.arange(rows)[:, None],
+        np.arange(sequences, like=like)[:, None, None, None],
+        np.arange(heads, like=like)[:, None, None],
+        np.arange(rows, like=like)[:, None],
     )
 
 
@@ -123,7 +131,7 @@ def _scaled(x, dropout):
     """x / (1 − p) where x stays, and 0 where it is dropped."""
     if dropout.probability == 1:
         return np.zeros_like(x)
-    return np.where(keep_mask(x.shape, dropout), x * (1 / (1 - dropout.probability)), 0)
+    return np.where(keep_mask(x.shape, dropout, x), x * (1 / (1 - dropout.probability)), 0)
 
 
 def dropout_forward(x, dropout):

@@ -21,12 +21,15 @@ class PackedBatch(NamedTuple):
         Where each token stands in the padded batch.
     shape : (int, int)
         (B, S), of the padded batch.
+    attended : bool array, shape (T,), or None
+        False for the tokens of sequences with every token masked; None where there are none.
     """
 
     offsets: object
     sequences: object
     columns: object
     shape: tuple
+    attended: object = None
 
     @property
     def places(self):
@@ -36,7 +39,7 @@ class PackedBatch(NamedTuple):
     @property
     def real(self):
         """Where the padded batch has tokens, bool, shape (B, S)."""
-        real = np.zeros(self.shape, bool)
+        real = np.zeros_like(self.sequences, bool, shape=self.shape)
         real[self.places] = True
         return real
 
@@ -58,7 +61,10 @@ def packed_batch(attention_mask):
     real = attention_mask | ~attention_mask.any(axis=1, keepdims=True)
     sequences, columns = real.nonzero()
     offsets = np.concatenate([[0], real.sum(axis=1).cumsum()])
-    return PackedBatch(offsets, sequences, columns, attention_mask.shape)
+    attended = attention_mask[sequences, columns]
+    return PackedBatch(
+        offsets, sequences, columns, attention_mask.shape, None if attended.all() else attended
+    )
 
 
 def unpack_forward(x, packed, fill=0):

@@ -44,7 +44,7 @@ class RelativeAttentionCache(NamedTuple):
         return self.attend.context.probabilities
 
 
-def distance_ids(sequence_length, max_position_embeddings):
+def distance_ids(sequence_length, max_position_embeddings, like=None):
     """The row of the distance embedding for each query i and key j.
 
         r_ij = i − j + max_position_embeddings − 1
@@ -54,12 +54,14 @@ def distance_ids(sequence_length, max_position_embeddings):
     sequence_length : int
         S, at most max_position_embeddings.
     max_position_embeddings : int
+    like : array, optional
+        Of the library that the result is to be of.
 
     Returns
     -------
     integer array, shape (S, S)
     """
-    positions = np.arange(sequence_length)
+    positions = np.arange(sequence_length, like=like)
     return positions[:, None] - positions + (max_position_embeddings - 1)
 
 
@@ -175,7 +177,9 @@ def relative_attention_forward(
     cache : RelativeAttentionCache
     """
     heads, _ = call("split_heads", split_heads_forward, query_key_value, num_attention_heads)
-    ids = distance_ids(query_key_value.shape[1], (distance_embedding.shape[0] + 1) // 2)
+    ids = distance_ids(
+        query_key_value.shape[1], (distance_embedding.shape[0] + 1) // 2, like=query_key_value
+    )
     distances, distances_cache = call(
         "distance_embedding", embedding_forward, ids, distance_embedding
     )

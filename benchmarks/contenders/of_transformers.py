@@ -28,11 +28,12 @@ def load_forward(settings):
     model = load_model("AlbertModel", settings)
 
     def bind(batch):
-        inputs = tensors({name: array for name, array in batch.items() if name != "labels"})
+        words = {name: array for name, array in batch.items() if name != "labels"}
+        inputs, call = tensors(words, settings), compiled(model, settings)
 
         def run():
             with torch.inference_mode():
-                return model(**inputs)
+                return call(**inputs)
 
         return Task(run, lambda outputs: arrays(dict(outputs)))
 
@@ -44,17 +45,17 @@ def load_training(settings):
     model = load_model("AlbertForMaskedLM", settings)
 
     def bind(batch):
-        inputs = tensors(batch)
+        inputs, call = tensors(batch, settings), compiled(model, settings)
 
         def run():
             model.zero_grad()
-            loss = model(**inputs).loss
+            loss = call(**inputs).loss
             loss.backward()
             return loss
 
         def outputs(loss):
             gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-            return arrays({"loss": loss.detach(), **gradients})
+            return arrays({"loss": loss, **gradients})
 
         return Task(run, outputs)
 
@@ -69,15 +70,31 @@ def load_model(class_name, settings):
 
     model_class = getattr(transformers, class_name)
     dtype = getattr(torch, settings["dtype"])
-    return model_class.from_pretrained(settings["directory"], dtype=dtype).eval()
+    model = model_class.from_pretrained(settings["directory"], dtype=dtype).eval()
+    return model.to(settings.get("device", "cpu"))
 
 
-def tensors(batch):
-    return {name: torch.from_numpy(array) for name, array in batch.items()}
+def compiled(model, settings):
+    """The model as it is called: compiled, where the settings have a mode of `torch.compile`."""
+    mode = settings.get("compile")
+    return model if mode is None else torch.compile(model, mode=mode, dynamic=False)
+
+
+def tensors(batch, settings):
+    device = settings.get("device", "cpu")
+    return {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
 
 
 def arrays(by_name):
-    return {name: tensor.numpy() for name, tensor in by_name.items()}
+    return {name: array_of(tensor) for name, tensor in by_name.items()}
+
+
+def array_of(tensor):
+    """A tensor's values as an array of NumPy's."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:  # which NumPy itself does not know
+        return tensor.contiguous().view(torch.int16).numpy().view("bfloat16")
+    return tensor.numpy()
 
 
 def linear(x, weight, bias):
@@ -126,27 +143,48 @@ CALLS = {
 def bind_function(settings, batch):
     """One function, forward or backward, alone."""
     function, direction = split_work(settings["work"])
-    call = CALLS[function]
     dy = torch.from_numpy(batch["dy"].astype(settings["dtype"]))
     arguments = {
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
         for name, value in with_separate_heads(arguments_of(batch, settings["dtype"])).items()
     }
+    task = task_of(function, direction, CALLS[function], arguments, dy)
+    return task._replace(outputs=lambda returned: arrays(task.outputs(returned)))
+
+
+def task_of(function, direction, call, arguments, dy):
+    """One direction of a function of torch's; its outputs are tensors.
+
+    Parameters
+    ----------
+    function : str
+        Of FUNCTIONS.
+    direction : {"forward", "backward"}
+    call : callable
+        Of the names and arguments of CALLS.
+    arguments : dict
+        Of `with_separate_heads`, tensors for arrays.
+    dy : tensor
+
+    Returns
+    -------
+    Task
+    """
     if direction == "forward":
 
         def run():
             with torch.inference_mode():
                 return call(**arguments)
 
-        return Task(run, lambda y: {"y": y.numpy()})
+        return Task(run, lambda y: {"y": y})
 
     leaves = {
-        name: tensor.requires_grad_()
+        name: tensor.detach().requires_grad_()
         for name, tensor in arguments.items()
         if torch.is_tensor(tensor) and tensor.is_floating_point()
     }
     inputs = [leaf for name, leaf in leaves.items() if name not in FUNCTIONS[function].parameters]
-    y = call(**arguments)
+    y = call(**(arguments | leaves))
 
     def run():
         for leaf in inputs:  # those of parameters add up, as ours do
@@ -157,8 +195,7 @@ def bind_function(settings, batch):
 
 
 def named_gradients(gradients):
-    """Gradients as arrays; those of query, key and value end to end, as ours are."""
-    found = arrays(gradients)
-    if "query" in found:
-        return {"query_key_value": np.concatenate([*found.values()], axis=-1)}
-    return found
+    """The same; those of query, key and value end to end, as ours are."""
+    if "query" in gradients:
+        return {"query_key_value": torch.cat([*gradients.values()], dim=-1)}
+    return gradients

@@ -10,7 +10,7 @@ from albert_np.backend import NUMPY, get_backend
 from benchmarks import added
 from benchmarks.contenders import Task
 from benchmarks.contenders.arguments import arguments_of, split_work
-from benchmarks.functions import FUNCTIONS
+from benchmarks.functions import DIRECTIONS, FUNCTIONS
 
 
 def load(settings):
@@ -64,16 +64,39 @@ def bind_function(settings, batch):
     """One function, forward or backward, alone."""
     function, direction = split_work(settings["work"])
     backend = backend_of(settings)
-    forward = getattr(backend, f"{function}_forward")
+    pair = [getattr(backend, f"{function}_{each}") for each in DIRECTIONS]
     dy = batch["dy"].astype(settings["dtype"])
-    arguments = arguments_of(batch, settings["dtype"])
+    return task_of(function, direction, pair, arguments_of(batch, settings["dtype"]), dy)
+
+
+def task_of(function, direction, pair, arguments, dy, zeros_like=np.zeros_like):
+    """One direction of a pair of functions, on arrays of whatever library they are from.
+
+    Parameters
+    ----------
+    function : str
+        Of FUNCTIONS.
+    direction : {"forward", "backward"}
+    pair : (callable, callable)
+        Of the names and arguments of the reference.
+    arguments : dict
+        Forward's.
+    dy : array
+        What backward is given.
+    zeros_like : callable, optional
+        Of the arrays' library, where that does not answer NumPy's functions.
+
+    Returns
+    -------
+    Task
+    """
+    forward, backward = pair
     if direction == "forward":
         return Task(lambda: forward(**arguments), lambda returned: {"y": returned[0]})
     described = FUNCTIONS[function]
     _, cache = forward(**arguments)
-    slots = tuple(np.zeros_like(arguments[name]) for name in described.parameters)
+    slots = tuple(zeros_like(arguments[name]) for name in described.parameters)
     into = {"into": slots} if slots else {}
-    backward = getattr(backend, f"{function}_backward")
 
     def outputs(returned):
         gradients = (returned,) if len(described.gradients) == 1 else returned

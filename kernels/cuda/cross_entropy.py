@@ -1,6 +1,6 @@
 """The decoder and its loss, without all logits at once: the launches of `cross_entropy.cu`.
 
-The matrix products are those of the arrays' own library.
+The matrix products are the executor's.
 """
 
 from typing import NamedTuple
@@ -71,7 +71,8 @@ def linear_cross_entropy_forward(executor, x, weight, bias, labels):
     rows, type_name = x.shape[0], launcher.TYPES[x.dtype.name]
     states = executor.empty((rows, 3), wide(x.dtype))
     for first, end in launcher.vocabulary_blocks(rows, V):
-        logits = _product(x, weight[first:end].T)
+        logits = executor.empty((rows, end - first), x.dtype)
+        executor.multiply(x, weight[first:end].T, logits)
         plan = launcher.each_row(f"cross_entropy_forward_1<{type_name}>", rows)
         sizes = (np.int32(first), np.int32(end - first))
         launch(executor, FILE, plan, logits, bias[first:end], labels, states, *sizes)
@@ -105,10 +106,11 @@ def linear_cross_entropy_backward(executor, dloss, cache, into=None):
     if into is None:
         into = [executor.zeros(parameter.shape, x.dtype) for parameter in (weight, bias)]
     dweight, dbias = into
-    dx = executor.zeros(x.shape, wide(x.dtype))
+    dx = executor.empty(x.shape, wide(x.dtype))
     rows = x.shape[0]
     for first, end in launcher.vocabulary_blocks(rows, len(bias)):
-        dlogits = _product(x, weight[first:end].T)
+        dlogits = executor.empty((rows, end - first), x.dtype)
+        executor.multiply(x, weight[first:end].T, dlogits)
         problem = problem_of(executor, end - first, dlogits)
         plan = launcher.cross_entropy_backward(problem)
         partial = executor.empty((plan.parts, end - first), wide(x.dtype))
@@ -119,13 +121,8 @@ def linear_cross_entropy_backward(executor, dloss, cache, into=None):
             *(dlogits, bias[first:end], labels, states, inverse_count, dloss, partial),
             *map(np.int32, (first, rows, end - first, plan.rows_a_block)),
         )
-        dx += _product(dlogits, weight[first:end])
-        dweight[first:end] += _product(dlogits.T, x)
+        executor.multiply(dlogits, weight[first:end], dx, add=first > 0)
+        executor.multiply(dlogits.T, x, dweight[first:end], add=True)
         slots = (dbias[first:end],)
         finish_sums(executor, FILE, problem, partial, plan.parts, slots, 1)
     return dx.astype(x.dtype, copy=False), dweight, dbias
-
-
-def _product(a, b):
-    """a b, in the dtype of both: of bfloat16 on the CPU, `@` gives float32."""
-    return (a @ b).astype(a.dtype, copy=False)

@@ -1,9 +1,12 @@
 """Runs launches on a GPU, through CuPy."""
 
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from albert_np.kernels.cuda.cublas_lt import MatrixProducts
 from albert_np.kernels.cuda.launch import SOURCES, Struct, program
 from albert_np.kernels.cuda.launcher import STATIC_SHARED
 
@@ -12,6 +15,12 @@ from albert_np.kernels.cuda.launcher import STATIC_SHARED
 UNASKED_SHARED = 48 * 1024 - STATIC_SHARED
 OLDEST = (7, 5)  # the oldest GPUs that the kernels are compiled for in the tests
 OPTIONS = ("-std=c++17",)
+ON_GPU = (2, 13)  # DLPack's numbers for CUDA's memory, and for memory that CPU and GPU share
+
+
+def _launch(graph, _held):
+    """Launch a graph; with it live the stream whose workspace it uses, and its memory."""
+    graph.launch()
 
 
 class CupyExecutor:
@@ -27,7 +36,7 @@ class CupyExecutor:
     Raises
     ------
     ImportError
-        If CuPy is not installed.
+        If CuPy or nvmath-python is not installed.
     RuntimeError
         If there is no driver, no GPU, or too old a one.
     """
@@ -57,7 +66,90 @@ class CupyExecutor:
             )
         self.multiprocessors = attributes["MultiProcessorCount"]
         self.shared_limit = attributes["MaxSharedMemoryPerBlockOptin"]
+        self.products = MatrixProducts(cupy)
         self._kernels = {}
+
+    def given(self, name, values):
+        """What a call was given: a view of what lies on a GPU, whoever's it is; else as it is.
+
+        Raises
+        ------
+        ValueError
+            If it is on another GPU than the current one.
+        """
+        on_gpu = hasattr(values, "__cuda_array_interface__") or (
+            hasattr(values, "__dlpack_device__") and values.__dlpack_device__()[0] in ON_GPU
+        )
+        if not on_gpu:
+            return values
+        if not isinstance(values, self.cupy.ndarray):
+            values = self.cupy.from_dlpack(values)
+        self.check(name, values)
+        return values
+
+    def copied(self, values):
+        """Values in an array of their own on the GPU, that `write` may write to."""
+        return self.cupy.array(values, order="C")
+
+    def write(self, array, values):
+        """Write values over an array's, of the same shape."""
+        if isinstance(values, self.cupy.ndarray):
+            array[...] = values
+        else:
+            array.set(np.ascontiguousarray(values, array.dtype))
+
+    def downloaded(self, array):
+        """An array of the GPU's as a NumPy array, which is to wait for it."""
+        return self.cupy.asnumpy(array)
+
+    def captured(self, function):
+        """Record what a function launches, as a CUDA graph.
+
+        The graph's arrays come from a pool of its own: nobody else is given the memory that it
+        writes to. The function runs once before it is recorded, so that its kernels are compiled.
+
+        Parameters
+        ----------
+        function : callable
+            Must neither wait for the GPU nor copy from or to it.
+
+        Returns
+        -------
+        result
+            What the function returned: arrays that each launch writes to.
+        launch : callable
+            Launches the graph on the current stream.
+        """
+        self.cupy.cuda.get_current_stream().synchronize()
+        stream = self.cupy.cuda.Stream(non_blocking=True)
+        pool = self.cupy.cuda.MemoryPool()
+        with stream, self.cupy.cuda.using_allocator(pool.malloc):
+            function()
+            stream.synchronize()
+            stream.begin_capture()
+            try:
+                result = function()
+            except BaseException:
+                with suppress(Exception):  # that what was begun cannot be used
+                    stream.end_capture()
+                raise
+            graph = stream.end_capture()
+        return result, partial(_launch, graph, (stream, pool))
+
+    @contextmanager
+    def computing(self):
+        """A context in which a GPU that is full is said to be."""
+        try:
+            yield
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError(
+                f"the GPU is full: {error}; a smaller batch needs less, and so do packed=True "
+                "and checkpoint_every"
+            ) from None
+
+    def multiply(self, a, b, out, bias=None, add=False):
+        """out = a b + bias, or out += a b; a and b may be transposed."""
+        self.products.multiply(a, b, out, bias, add)
 
     def check(self, name, array):
         """Raise unless the array is one that the kernels can run on."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from albert_np.kernels.cuda.arrays import wide
 from albert_np.kernels.cuda.launch import SOURCES, Struct, program
 
 COMPILER = "g++"
@@ -89,6 +90,15 @@ class HostExecutor:
     def uploaded(self, array):
         """A NumPy array where the kernels can read it."""
         return np.ascontiguousarray(array)
+
+    def multiply(self, a, b, out, bias=None, add=False):
+        """out = a b + bias, or out += a b, in wide numbers; a and b may be transposed."""
+        product = a.astype(wide(a.dtype)) @ b.astype(wide(b.dtype))
+        if bias is not None:
+            product += bias
+        if add:
+            product += out
+        out[...] = product.astype(out.dtype)
 
     def pointer(self, array):
         return array.ctypes.data

@@ -124,6 +124,11 @@ def cross_entropy_backward(problem):
     return _columns_in_parts(problem, f"cross_entropy_backward_1<{problem.type}>", (128,), 128)
 
 
+def sum_of_rows(problem):
+    """Plan the partial sums of a linear map's db."""
+    return _columns_in_parts(problem, f"sum_of_rows_1<{problem.type}>", (128,), 128)
+
+
 def each_row(kernel, rows):
     """Plan a kernel with a block a row."""
     return Plan(kernel, (rows,), (256,))

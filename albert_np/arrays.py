@@ -1,0 +1,51 @@
+"""Where a back end's arrays lie: in the memory of the CPU; the CUDA back end has its own answer.
+
+NumPy's functions take arrays of a GPU (CuPy's) as they take NumPy's, so the composition is one. But
+the two never mix: what a call is given is moved at the door, and no function makes an array but
+from one that it was given.
+"""
+
+from contextlib import nullcontext
+
+import numpy as np
+
+
+def on_host(array):
+    """Whether an array lies in the memory of the CPU, where to look at a value costs no wait."""
+    return isinstance(array, np.ndarray)
+
+
+def as_array(values):
+    """Values as an array: NumPy's, unless they are one of a library for GPUs."""
+    elsewhere = hasattr(values, "__array_function__") and not on_host(values)
+    return values if elsewhere else np.asarray(values)
+
+
+class HostArrays:
+    """Arrays in the memory of the CPU: NumPy's."""
+
+    def given(self, name, values):
+        """What a call was given, as it is; refused where it lies on a GPU.
+
+        Raises
+        ------
+        TypeError
+        """
+        if hasattr(values, "__cuda_array_interface__"):
+            raise TypeError(f"{name} is on a GPU, and the model is not: model.to('cuda') moves it")
+        return values
+
+    def uploaded(self, array):
+        """A NumPy array, or one that is here already, as an array of this kind."""
+        return array
+
+    def downloaded(self, array):
+        """An array of this kind as a NumPy array."""
+        return array
+
+    def computing(self):
+        """A context in which errors of the arrays' library become ours."""
+        return nullcontext()
+
+
+HOST = HostArrays()

@@ -1,0 +1,200 @@
+"""One case on a GPU: every contender checked against float64, then timed beside the roofs."""
+
+import math
+
+import numpy as np
+
+from albert_np.backend import NUMPY
+from benchmarks.arguments import NotAvailable
+from benchmarks.contenders.ours import task_of
+from benchmarks.correct import farthest_row, judged, largest_error, limits, rounding_limit
+from benchmarks.cuda import contenders, model
+from benchmarks.functions import DIRECTIONS, inputs_of
+from benchmarks.measure import ENDED
+from benchmarks.turns import take_turns
+
+SEED = 0
+ROUNDS = 7
+CACHES = 2  # the sets of inputs together are so many times as large as the L2 cache
+MOST_SETS = 32
+HELD = 12  # arrays in float64, about, that the reference holds at the same time
+DOES_NOT_FIT = "does not fit"  # says the launcher of a version that a shape is too large for
+
+
+class Broken(NotAvailable):
+    """The GPU answers no more; the message says after what."""
+
+
+def is_too_large(case, machine):
+    """Whether the arrays of a case would fill the memory."""
+    numbers = case.work.bytes // np.dtype(case.dtype).itemsize // 2  # read; and as many written
+    if case.function == "attention":
+        numbers += case.sizes.A * case.sizes.B * case.sizes.S**2 // 2  # scores
+    return 8 * HELD * numbers > machine.free_bytes()
+
+
+def reference_of(case, given):
+    """What the reference gives in float64; and how far rounding alone takes it from there.
+
+    Returns
+    -------
+    reference : dict of str to array
+    floor : float
+        The error of the reference in float32 with its results rounded to the type: the noise floor.
+    """
+    pair = [getattr(NUMPY, f"{case.function}_{direction}") for direction in DIRECTIONS]
+
+    def outputs(dtype):
+        task = task_of(case.function, case.direction, pair, *given.arrays_in(dtype))
+        return given.real(task.outputs(task.run()))
+
+    reference = outputs("float64")
+    rounded = {name: array.astype(case.dtype) for name, array in outputs("float32").items()}
+    return reference, error_of(rounded, reference, case.dtype)
+
+
+def error_of(outputs, reference, dtype):
+    """How far the outputs are from the reference, in the row where they are farthest."""
+    return max(farthest_row(outputs.get(name), reference[name], dtype) for name in reference)
+
+
+def sets_of(case, machine):
+    """How many sets of inputs it takes to be beyond the L2 cache."""
+    needed = CACHES * machine.facts["l2_bytes"] / case.work.bytes
+    return min(1 + math.ceil(needed), MOST_SETS)
+
+
+def measure(case, machine, roofs, entries=(), progress=lambda name: None):
+    """Check, then time, one case.
+
+    Parameters
+    ----------
+    case : Case or ModelCase
+    machine : Machine
+    roofs : callable
+        `roofs(dtype)`: what `roofs.turns` gives.
+    entries : list of str, optional
+        The user's own kernels.
+    progress : callable, optional
+        Is told each step.
+
+    Returns
+    -------
+    dict
+        As of `benchmarks.measure.compare`, with the noise `floor`, and who was `left_out`, and why.
+    """
+    if isinstance(case, model.ModelCase):
+        return measure_model(case, machine, roofs, progress)
+    return measure_function(case, machine, roofs, entries, progress)
+
+
+def measure_function(case, machine, roofs, entries, progress):
+    """One fused function, on several sets of inputs."""
+    if is_too_large(case, machine):
+        return case.named | {"floor": None, "left_out": {}, "contenders": {}}
+    host = inputs_of(case.function, case.sizes, SEED)
+    given = [contenders.Given(host, case, machine) for _ in range(sets_of(case, machine))]
+    reference, floor = reference_of(case, given[0])
+    peers, left_out = contenders.peers(case, machine)
+    own = contenders.ours(case, given[0]) | contenders.of_user(case, machine, entries)
+
+    def first_error(bind):
+        task = bind(given[0])
+        return error_of(task.outputs(task.run()), reference, case.dtype)
+
+    def turn(bind):
+        return machine.clock.turn_of([bind(each).run for each in given])
+
+    record = compare(case, own, peers, floor, first_error, turn, machine, roofs, progress)
+    record["contenders"][contenders.OURS]["kernels"] = contenders.launched(case, given[0])
+    record["left_out"] |= left_out
+    return record
+
+
+def measure_model(case, machine, roofs, progress):
+    """The whole model: its latency, from an idle GPU."""
+    with model.files_of(case) as files:
+        reference, floor = model.reference_of(case, files)
+        own, peers, left_out = model.contenders_of(case, files, machine)
+
+        def first_error(bind):
+            task = bind()
+            return largest_error(task.outputs(task.run()), reference, case.dtype)
+
+        def turn(bind):
+            return machine.clock.turn_of([bind().run], hides_launches=False)
+
+        record = compare(case, own, peers, floor, first_error, turn, machine, roofs, progress)
+    record["left_out"] |= left_out
+    return record
+
+
+def compare(case, own, peers, floor, first_error, turn, machine, roofs, progress):
+    """Check each contender, then time those that are right, in turn, beside the roofs.
+
+    Parameters
+    ----------
+    case : Case or ModelCase
+    own, peers : dict of str to callable
+        Contenders. What `own` raise is an error of theirs; a peer that raises is left out.
+    floor : float
+        The noise floor.
+    first_error, turn : callable
+        `first_error(bind)`, of a contender's first run; `turn(bind)`, for `take_turns`.
+    machine, roofs, progress
+        As for `measure`.
+
+    Returns
+    -------
+    dict
+    """
+    results, right, left_out, turns = {}, {}, {}, {}
+    limit = rounding_limit(case.work.length, case.dtype)
+    for name, bind in (own | peers).items():
+        progress(f"{name}, check")
+        allowed = limits([name], floor, limit, case.dtype)[name]
+        try:
+            error = first_error(bind)
+        except Exception as failure:  # whatever a library, or the user's file, may raise
+            reason = reason_of(failure)
+            check_alive(machine, name, reason)
+            if name in own and DOES_NOT_FIT not in reason:
+                results[name] = ENDED | {"limit": allowed, "raised": reason}
+            else:
+                left_out[name] = reason
+            continue
+        results[name] = judged(error, allowed) | {"resident_bytes": None, "peak_bytes": None}
+        if results[name]["correct"]:
+            right[name] = bind
+    machine.tidy()
+    for name, bind in right.items():
+        try:
+            turns[name] = turn(bind)
+        except Exception as failure:  # too little memory for all the sets, above all
+            check_alive(machine, name, reason_of(failure))
+            left_out[name] = reason_of(failure)
+            del results[name]
+    roof_turns, needed = roofs(case.dtype)
+    timings = take_turns(turns | roof_turns, ROUNDS, progress)
+    for name, timing in timings.items():
+        results[name] = results.get(name, {}) | timing | needed.get(name, {})
+    return case.named | {"floor": floor, "left_out": left_out, "contenders": results}
+
+
+def reason_of(failure):
+    """What was raised, in one line."""
+    text = " ".join(str(failure).split())
+    return text[:200] or type(failure).__name__
+
+
+def check_alive(machine, name, reason):
+    """Go on after a failure, unless it left the GPU unusable.
+
+    Raises
+    ------
+    Broken
+    """
+    try:
+        float(machine.executor.zeros((1,), np.dtype("float32")).sum())
+    except Exception as failure:
+        raise Broken(f"after {name} the GPU answers no more: {reason}") from failure

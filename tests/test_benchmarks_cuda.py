@@ -1,0 +1,510 @@
+"""The measurements on a GPU, as far as they go without one; no time is looked at."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+from benchmarks_cuda_support import CONFIG, FakeEvents, small_case, stand_in_machine
+from cuda_support import NEEDS_COMPILER
+from strict_arrays import strict
+
+import benchmarks.__main__ as command
+from albert_np.backend import NUMPY
+from benchmarks import correct, difference, figures, picture, results, table
+from benchmarks.cuda import cases, contenders, machine, measure, raw, roofs, sanitize
+from benchmarks.cuda import model as cuda_model
+from benchmarks.cuda import run as cuda_run
+from benchmarks.functions import FUNCTIONS
+
+BFLOAT16 = np.dtype("bfloat16")
+
+# What is accepted.
+
+
+@pytest.mark.parametrize("error", [ImportError("needs the library cupy"), RuntimeError("no GPU")])
+@pytest.mark.parametrize("option", ["", "--sanitize"])
+def test_without_a_gpu_it_is_one_line_and_status_2(error, option, monkeypatch, capsys, tmp_path):
+    def absent():
+        raise error
+
+    monkeypatch.setattr(machine, "CupyExecutor", absent)
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["cuda", *option.split()]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err == f"benchmarks: nothing was measured: {error}\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--add absent.cu:layer_norm", "there is no file absent.cu"),
+        ("--add mine.cu:layer_norm", "mine.cu has no kernel layer_norm_forward"),
+        ("--add mine.cu:linear", "mine.cu can hold one of attention, bias_gelu_new"),
+        ("--add mine.cu", "expected path.py:function"),
+        ("--json absent/a.json", "absent/a.json cannot be written"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_status_2(line, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.cu").write_text("template <class T> __global__ void gelu(T* y) {}\n")
+    assert command.main(["cuda", *line.split()]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and printed.err.count("\n") == 1
+
+
+# What is measured, and counted.
+
+
+def test_the_plan_has_every_function_type_and_direction_once():
+    plan = cuda_run.plan()
+    keys = [difference.key(case.named) for case in plan]
+    assert len(set(keys)) == len(keys)
+    functions = {(c.function, c.direction, c.dtype) for c in plan if isinstance(c, cases.Case)}
+    of_kernels = {"attention", "linear", "linear_cross_entropy", *cases.ROW_FUNCTIONS}
+    assert functions == {
+        (function, direction, dtype)
+        for function in of_kernels
+        for direction in ("forward", "backward")
+        for dtype in cases.DTYPES
+    }
+    assert {c.work_name for c in plan if isinstance(c, cuda_model.ModelCase)} == {
+        "forward",
+        "training",
+    }
+
+
+@pytest.mark.parametrize("width", cases.WIDTHS)
+def test_bytes_of_rows_are_what_is_read_and_written_once(width):
+    numbers = cases.TOKENS * width
+    arrays = {
+        ("bias_gelu_new", "forward"): 2,  # x, y
+        ("bias_gelu_new", "backward"): 3,  # dy, x, dx
+        ("layer_norm", "forward"): 2,
+        ("bias_dropout_residual_layer_norm", "forward"): 3,  # x, residual, y
+    }
+    for case in cases.function_cases(cases.ROW_FUNCTIONS):
+        count = arrays.get((case.function, case.direction))
+        if count is not None and f"{width} columns" == case.detail:
+            assert case.work.bytes == count * numbers * np.dtype(case.dtype).itemsize
+
+
+def test_attention_counts_the_real_tokens():
+    for case in cases.function_cases({"attention"}):
+        assert len(case.lengths) * case.sequence_length == cases.TOKENS
+        assert case.is_padded == ("real" in case.detail)
+        needed = case.work
+        assert (needed.operations < needed.padded_operations) == case.is_padded
+        A, D = case.sizes.A, case.sizes.D
+        products = {"forward": 2, "backward": 4}[case.direction]
+        squares = sum(length**2 for length in case.lengths)
+        elementwise = {"forward": 5, "backward": 4}[case.direction]
+        assert needed.operations == squares * A * (2 * products * D + elementwise)
+
+
+def test_with_kernels_of_the_users_own_only_their_functions_are_measured(tmp_path):
+    (tmp_path / "a.py").write_text("def layer_norm_forward(): ...\n")
+    plan = cuda_run.plan([f"{tmp_path / 'a.py'}:layer_norm"])
+    assert {case.function for case in plan} == {"layer_norm"}
+
+
+# Correctness.
+
+
+def test_a_single_wrong_row_is_found():
+    reference = np.random.default_rng(0).standard_normal((5000, 8))
+    reference /= np.linalg.norm(reference, axis=1, keepdims=True)
+    exact = reference.astype("float32")
+    assert correct.farthest_row(exact, reference, "float32") <= 2**-24
+    wrong = exact.copy()
+    wrong[1234] *= 1.01
+    # Over all rows it would be a seventieth of that.
+    assert correct.farthest_row(wrong, reference, "float32") > 0.0099
+    assert correct.largest_error({"y": wrong}, {"y": reference}, "float32") < 0.01 / 50
+
+
+def test_a_small_row_is_judged_by_the_others_and_zeros_by_themselves():
+    reference = np.array([[1.0, 0.0], [1e-9, 0.0]])
+    off = reference + [[0.0, 0.0], [1e-8, 0.0]]
+    assert correct.farthest_row(off, reference, "float64") < 2e-8
+    assert correct.farthest_row(np.zeros(3), np.zeros(3), "float64") == 0
+    assert correct.farthest_row(np.ones(3), np.zeros(3), "float64") == np.inf
+
+
+@pytest.mark.parametrize(
+    "output", [None, np.ones(2, "float32"), np.ones((1, 2)), np.array([1.0, np.nan])]
+)
+def test_what_is_missing_or_of_another_kind_is_infinitely_wrong(output):
+    assert correct.farthest_row(output, np.ones(2), "float64") == np.inf
+
+
+def test_the_rounding_backend_gives_what_the_type_has():
+    backend = correct.rounding_backend("bfloat16")
+    x, dy = np.random.default_rng(0).standard_normal((2, 3, 8)).astype("float32")
+    bias, slot = x[0].copy(), np.full(8, 0.3, "float32")
+    y, cache = backend.bias_gelu_new_forward(x, bias)
+    dx, dbias = backend.bias_gelu_new_backward(dy, cache, into=(slot,))
+    assert dbias is slot
+    exact_y, _ = NUMPY.bias_gelu_new_forward(x, bias)
+    for array in (y, dx, slot):
+        assert array.dtype == "float32"
+        np.testing.assert_array_equal(array, array.astype(BFLOAT16).astype("float32"))
+    assert not np.array_equal(exact_y, y)
+    np.testing.assert_allclose(y, exact_y, rtol=2**-8)
+    assert correct.unit_roundoff("bfloat16") == float(ml_dtypes.finfo(BFLOAT16).eps) / 2
+
+
+# The clock.
+
+
+def test_a_turn_rotates_over_all_inputs_and_hides_the_launches(monkeypatch):
+    events, order = FakeEvents(), []
+
+    def call(name):
+        def run():
+            order.append(name)
+            events.now += 0.0005  # of work
+
+        return run
+
+    now = iter(np.arange(0, 100, 3.5))  # the host takes 3.5 s to launch the calls
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(now))
+    turn = machine.Clock(events).turn_of([call("a"), call("b")])
+    order.clear()
+    before = events.copies
+    answer = turn("turn")
+    # Two passes make 2 ms; launching them takes 7 s, and a copy keeps the GPU busy for one.
+    assert order == ["a", "b"] * 2
+    assert events.copies - before == np.ceil(1.5 * 7)
+    np.testing.assert_allclose(answer["seconds"], 0.0005, rtol=1e-9)
+
+
+def test_a_latency_is_that_of_calls_one_by_one():
+    events = FakeEvents()
+
+    def run():
+        events.now += 0.25
+
+    turn = machine.Clock(events).turn_of([run], hides_launches=False)
+    copies = events.copies
+    assert turn("turn")["seconds"] == 0.25 and events.copies == copies
+
+
+def test_many_short_calls_have_an_end():
+    calls = []
+    turn = machine.Clock(FakeEvents()).turn_of([lambda: calls.append(1)] * 3)
+    calls.clear()
+    turn("turn")
+    assert len(calls) == machine.MOST_CALLS // 3 * 3
+
+
+def test_cudas_events_are_waited_for_and_count_milliseconds():
+    waited = []
+
+    class Event:
+        def record(self):
+            self.at = 1500.0 * len(waited)
+
+        def synchronize(self):
+            waited.append(self)
+
+    fake = SimpleNamespace(
+        uint8=np.uint8,
+        zeros=lambda size, dtype: np.zeros(16, dtype),
+        zeros_like=np.zeros_like,
+        copyto=lambda target, source: waited.append("copy"),
+        cuda=SimpleNamespace(Event=Event, get_elapsed_time=lambda start, end: end.at - start.at),
+    )
+    events = machine.CupyEvents(fake)
+    start = events.record()
+    events.copy()
+    end = events.record()
+    assert events.seconds(start, end) == 1.5
+    assert waited == ["copy", end]
+
+
+# A whole measurement, on the stand-in.
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Roofs and rotation of a size for the stand-in, and no peers but those of a test."""
+    monkeypatch.setattr(roofs, "COPIED", 2**10)
+    monkeypatch.setattr(roofs, "SIDE", {})
+    monkeypatch.setattr(roofs, "LARGE_SIDE", 4)
+    monkeypatch.setattr(measure, "MOST_SETS", 2)
+    monkeypatch.setattr(contenders, "PEERS", {"torch": (None, ("no_such_package",))})
+
+
+def measured(case, entries=()):
+    stand_in = stand_in_machine()
+    return measure.measure(case, stand_in, lambda dtype: roofs.turns(stand_in, dtype), entries)
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    ("function", "direction", "dtype", "lengths", "own"),
+    [
+        ("bias_gelu_new", "forward", "float32", (9, 9), ["cuda", "cuda version 1"]),
+        ("bias_gelu_new", "backward", "bfloat16", (9, 9), ["cuda", "cuda version 1"]),
+        ("attention", "backward", "float32", (9, 4), ["cuda", "cuda, packed", "cuda version 1"]),
+        ("linear_cross_entropy", "forward", "float32", (9, 9), ["cuda"]),
+        ("linear", "backward", "float32", (9, 9), ["cuda"]),
+    ],
+)
+def test_each_version_is_checked_and_timed(function, direction, dtype, lengths, own, small):
+    case = small_case(function, direction, dtype, lengths)
+    record = measured(case)
+    assert list(record["contenders"]) == [*own, "matmul", "copy"]
+    for name, contender in record["contenders"].items():
+        assert len(contender["seconds"]) == measure.ROUNDS
+        if name in own:
+            assert contender["correct"] and contender["error"] <= contender["limit"]
+    assert record["left_out"] == {"torch": "no_such_package is not installed"}
+    assert all(isinstance(name, str) for name in record["contenders"]["cuda"]["kernels"])
+    assert 0 < record["floor"] < 16 * correct.unit_roundoff(dtype)
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("work", ["forward", "training"])
+def test_the_whole_model_is_checked_and_timed(work, small, monkeypatch):
+    monkeypatch.setattr(cuda_model, "find_spec", lambda name: None)
+    case = cuda_model.ModelCase(work, "base", CONFIG, 2, 9, "float32")
+    record = measured(case)
+    for name in ("cuda", "cuda, captured"):
+        assert record["contenders"][name]["correct"]
+        assert len(record["contenders"][name]["seconds"]) == measure.ROUNDS
+    assert record["left_out"] == {"transformers": "torch is not installed"}
+    assert figures.title(record).endswith("base, 2×9, float32")
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+MINE = """\
+import numpy as np
+from albert_np.functions.fused import bias_gelu_new_backward, bias_gelu_new_forward
+"""
+WRONG = """\
+from albert_np.functions import fused
+def bias_gelu_new_forward(x, bias):
+    y, cache = fused.bias_gelu_new_forward(x, bias)
+    y[0, 3] *= 1.001
+    return y, cache
+"""
+RAISES = "def bias_gelu_new_forward(x, bias):\n    raise ZeroDivisionError('mine')\n"
+README = (Path(__file__).parents[1] / "benchmarks/README.md").read_text(encoding="utf-8")
+(RAW,) = re.findall(r"^```cuda\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+BACKWARD = """
+template <class T>
+__global__ void bias_gelu_new_backward(const T* dy, const T* x, const T* bias, T* dx, float* dbias,
+                                       int rows, int columns, int sequence_length) {
+    int at = columns * blockIdx.x + threadIdx.x;
+    if (threadIdx.x >= 32u) return;
+    if (blockIdx.x == 0) dbias[threadIdx.x] += 2;
+    dx[at] = dy[at];
+}
+"""
+
+
+@NEEDS_COMPILER
+def test_kernels_of_the_users_own_are_timed_if_they_are_right(small, tmp_path):
+    sources = {
+        "mine.py": MINE,
+        "wrong.py": WRONG,
+        "raises.py": RAISES,
+        "mine.cu": RAW,
+        "bound.cu": RAW.replace("i < columns", "i <= columns"),
+    }
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
+    entries = cuda_run.checked([f"{tmp_path / name}:bias_gelu_new" for name in sources])
+    found = measured(small_case("bias_gelu_new", "forward"), entries)["contenders"]
+    outcome = {name: found[f"{name}:bias_gelu_new"] for name in sources}
+    assert "seconds" in outcome["mine.py"] and "seconds" in outcome["mine.cu"]
+    for name in ("wrong.py", "raises.py", "bound.cu"):
+        assert not outcome[name]["correct"] and "seconds" not in outcome[name]
+    assert outcome["wrong.py"]["error"] > outcome["wrong.py"]["limit"]
+    assert outcome["raises.py"]["raised"] == "mine"
+    assert "bounds" in outcome["bound.cu"]["raised"]
+    assert "seconds" in found["cuda"]
+
+
+@NEEDS_COMPILER
+def test_a_raw_kernel_adds_its_parameters_gradients_to_their_slots(tmp_path):
+    path = tmp_path / "mine.cu"
+    path.write_text(RAW + BACKWARD)
+    _, backward = raw.pair(path, "bias_gelu_new", stand_in_machine().executor)
+    dy, slot = strict(np.ones((1, 3, 32), "float32")), strict(np.ones(32, "float32"))
+    dx, dbias = backward(dy, {"x": dy, "bias": slot.copy()}, into=(slot,))
+    assert dbias is slot and (slot.host == 3).all() and (dx.host == 1).all()
+
+
+def test_a_peer_that_raises_is_left_out_by_name(small, monkeypatch):
+    def fails(given):
+        raise RuntimeError("no such\nback end")
+
+    case = small_case("bias_gelu_new", "forward")
+    stand_in = stand_in_machine()
+    pair = [getattr(NUMPY, f"bias_gelu_new_{each}") for each in ("forward", "backward")]
+    own = {"cuda": lambda given: contenders.of_functions(case, pair, given)}
+    monkeypatch.setattr(contenders, "ours", lambda case, given: own)
+    monkeypatch.setattr(contenders, "launched", lambda case, given: [])
+    monkeypatch.setattr(contenders, "peers", lambda case, machine: ({"flash": fails}, {}))
+    record = measure.measure(case, stand_in, lambda dtype: roofs.turns(stand_in, dtype))
+    assert record["left_out"] == {"flash": "no such back end"}
+    assert "flash" not in record["contenders"] and "seconds" in record["contenders"]["cuda"]
+    (line,) = table.left_out([record])
+    assert line == "left out: flash, of 1 works: no such back end"
+
+    def lost(*shape):
+        raise RuntimeError("illegal address")
+
+    monkeypatch.setattr(stand_in.executor, "zeros", lost)
+    with pytest.raises(measure.Broken, match="after flash the GPU answers no more: no such"):
+        measure.check_alive(stand_in, "flash", "no such")
+
+
+def test_what_fills_the_memory_is_not_tried():
+    case = cases.function_cases({"bias_gelu_new"})[0]
+    tiny = stand_in_machine()._replace(free_bytes=lambda: case.work.bytes)
+    record = measure.measure(case, tiny, None)
+    assert record["contenders"] == {}
+    assert "too large for this machine" in table.cuda_row(record)
+
+
+# The command.
+
+
+@pytest.fixture
+def stand_in(small, monkeypatch):
+    """The command, with the stand-in for its GPU, and two cases."""
+    plan = [small_case("bias_gelu_new", each) for each in ("forward", "backward")]
+    monkeypatch.setattr(command, "gpu", stand_in_machine)
+    monkeypatch.setattr(cuda_run, "plan", lambda entries: plan)
+    return plan
+
+
+@NEEDS_COMPILER
+def test_the_command_goes_on_where_it_stopped(stand_in, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "a.json"
+    line = ["cuda", "--json", str(path), "--plot", str(tmp_path / "a.png")]
+    now = iter([0.0, 0.0, cuda_run.SECONDS + 1.0])
+    monkeypatch.setattr(cuda_run.time, "monotonic", lambda: next(now, 0.0))
+    assert command.main(line) == 0
+    assert "1 works are left for want of time" in capsys.readouterr().out
+    first = results.read(path)
+    assert [record["work"] for record in first["cuda"]] == ["bias_gelu_new_forward"]
+    assert command.main(line) == 0
+    out = capsys.readouterr().out
+    found = results.read(path)
+    assert found["cuda"][0] == first["cuda"][0]  # not measured again
+    assert [record["work"] for record in found["cuda"]][1:] == ["bias_gelu_new_backward"]
+    assert "left for want" not in out and "the stand-in" in out and "cuda version 1" in out
+    assert out.rindex("┃ works") > out.rindex("cuda version 1")  # the short one is last
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert command.main(["compare", str(path), str(path)]) == 0
+    assert "bias_gelu_new, forward, 2×9, float32, 32 columns" in capsys.readouterr().out
+    assert command.main(["table", str(path)]) == 0
+    assert "| bias_gelu_new, forward | float32 | 1 |" in capsys.readouterr().out
+    other = json.loads(path.read_text())
+    other["environment"]["gpu"]["name"] = "another"
+    path.write_text(json.dumps(other))
+    assert command.main(line) == 2
+    assert "was measured where gpu was {'name': 'another'" in capsys.readouterr().err
+
+
+@NEEDS_COMPILER
+def test_a_case_that_fails_does_not_stop_the_others(stand_in, tmp_path, monkeypatch, capsys):
+    def fails(case, given):
+        if case.direction == "forward":
+            raise MemoryError("too little")
+        return reference_of(case, given)
+
+    reference_of = measure.reference_of
+    monkeypatch.setattr(measure, "reference_of", fails)
+    path = tmp_path / "a.json"
+    assert command.main(["cuda", "--json", str(path)]) == 1
+    assert "not measured: bias_gelu_new, forward, 2×9" in capsys.readouterr().out
+    assert [record["work"] for record in results.read(path)["cuda"]] == ["bias_gelu_new_backward"]
+
+
+@NEEDS_COMPILER
+def test_every_kernel_is_run_for_the_sanitizer(monkeypatch):
+    chosen = sanitize.small_cases()
+    assert {case.function for case in chosen} == set(sanitize.FUNCTIONS) <= FUNCTIONS.keys()
+    small = [small_case("bias_gelu_new", each) for each in ("forward", "backward")]
+    assert sanitize.wrong_kernels(stand_in_machine(), small) == []
+    pair = [getattr(NUMPY, f"bias_gelu_new_{each}") for each in ("forward", "backward")]
+    broken = [lambda x, bias: (pair[0](1.01 * x, bias)[0], None), pair[1]]
+    monkeypatch.setattr(
+        contenders,
+        "ours",
+        lambda case, given: {"cuda": lambda given: contenders.of_functions(case, broken, given)},
+    )
+    assert sanitize.wrong_kernels(stand_in_machine(), small[:1]) == [
+        "bias_gelu_new_forward, float32, cuda"
+    ]
+
+
+# What is printed.
+
+
+def recorded():
+    """A record: ours in two versions, two others, the roofs."""
+    check = {"error": 1e-3, "limit": 2e-3, "correct": True}
+    check |= {"resident_bytes": None, "peak_bytes": None}
+    return {
+        **small_case("layer_norm", "forward", "bfloat16").named,
+        "operations": 10**9,
+        "bytes": 10**9,
+        "floor": 2e-3,
+        "left_out": {},
+        "contenders": {
+            "cuda": {**check, "seconds": [2.0, 2.0, 2.0]},
+            "cuda version 1": {**check, "seconds": [4.0, 4.0, 4.0]},
+            "torch": {**check, "seconds": [6.0, 6.0, 6.0]},
+            "triton": {**check, "seconds": [3.0, 3.0, 3.0]},
+            "matmul": {"operations": 10**12, "seconds": [1.0, 1.0, 1.0]},
+            "copy": {"bytes": 10**9, "seconds": [1.0, 1.0, 1.0]},
+        },
+    }
+
+
+def test_the_table_has_our_fastest_and_the_fastest_other():
+    _, (row,) = table.cuda_table([recorded()])
+    assert row == [
+        "layer_norm, forward, 2×9, bfloat16, 32 columns",
+        "cuda",
+        "2000 (2000–2000)",
+        "50% (50%–50%), memory",
+        "triton",
+        "3000 (3000–3000)",
+        "1.50 (1.50–1.50)",
+        "0.26",  # of one rounding, 2⁻⁸, which is more than the floor
+    ]
+    wrong = recorded()
+    for name in ("cuda", "cuda version 1"):
+        wrong["contenders"][name] = {**wrong["contenders"][name], "correct": False}
+        del wrong["contenders"][name]["seconds"]
+    _, (row,) = table.cuda_table([wrong])
+    assert row[2] == "wrong, not timed" and row[4] == "triton" and row[6] == row[7] == ""
+    assert picture.comparisons(wrong) == []
+    _, (row,) = table.cuda_summary([recorded(), recorded(), wrong])
+    assert row == [
+        "layer_norm, forward",
+        "bfloat16",
+        "2 of 3",
+        "50% (50%–50%)",
+        "1.50 (1.50–1.50)",
+        "0.26 (0.26–0.26)",
+    ]
+    _, (row,) = table.cuda_summary([wrong])
+    assert row[2:] == ["0 of 1", "", "", ""]
+    ((ours, other, ratio),) = picture.comparisons(recorded())
+    assert (ours, other, ratio.median) == ("our fastest", "the fastest other", 1.5)
+    assert figures.ours_and_peers(recorded()) == (["cuda", "cuda version 1"], ["torch", "triton"])

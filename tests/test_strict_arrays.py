@@ -1,0 +1,345 @@
+"""The composition on arrays that do not mix with NumPy's: it makes none of its own."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cuda_support import NEEDS_COMPILER
+from models_support import (
+    CLASSES,
+    WITH_A_LOSS,
+    random_batch,
+    random_like,
+    random_model,
+    suited_to,
+)
+from strict_arrays import StrictArray, StrictArrays, StrictExecutor, no_waiting, strict
+
+from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertModel
+from albert_np.backend import NUMPY, Backend
+from albert_np.kernels import cuda
+from albert_np.training.optimizers import AdamW, clip_gradients
+
+PLAIN = replace(NUMPY, name="strict", arrays=StrictArrays())
+SETTINGS = {
+    "vocab_size": 30,
+    "embedding_size": 5,
+    "hidden_size": 12,
+    "num_hidden_layers": 3,
+    "num_hidden_groups": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 10,
+    "max_position_embeddings": 12,
+    "hidden_dropout_prob": 0.2,
+    "attention_probs_dropout_prob": 0.2,
+    "initializer_range": 0.5,
+    "num_labels": 3,
+}
+
+
+def both(model_class, **changes):
+    """A model of NumPy's arrays, and the same with the stand-in's."""
+    config = suited_to(model_class, AlbertConfig(**SETTINGS | changes))
+    return random_model(model_class, config), random_model(model_class, config).to(PLAIN)
+
+
+def assert_same(ours, expected):
+    assert isinstance(ours, StrictArray)
+    np.testing.assert_array_equal(ours.host, expected)
+
+
+def assert_same_outputs(ours, expected):
+    assert ours.keys() == expected.keys()
+    for name in ours.keys():  # noqa: SIM118 (iterating gives the values)
+        pairs = [(ours[name], expected[name])]
+        if isinstance(ours[name], tuple):
+            pairs = zip(ours[name], expected[name], strict=True)
+        for one, other in pairs:
+            assert_same(one, other)
+
+
+def assert_same_gradients(ours, expected):
+    assert_same(ours.inputs_embeds, expected.inputs_embeds)
+    for name, gradient in expected.parameters.items():
+        assert_same(ours.parameters[name], gradient)
+
+
+def batch_of(model, shape=(3, 8), **settings):
+    return random_batch(type(model), model.config, np.random.default_rng(1), shape, **settings)
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("packed", [None, True])
+@pytest.mark.parametrize("from_embeds", [False, True])
+def test_outputs_and_gradients(model_class, packed, from_embeds):
+    """Every output and gradient has the bits of NumPy's."""
+    reference, model = both(model_class)
+    call = batch_of(reference, from_embeds=from_embeds) | {"seed": 3, "packed": packed}
+    call |= {"output_attentions": True, "output_hidden_states": True}
+    expected, expected_pullback = reference.vjp(**call)
+    outputs, pullback = model.vjp(**call)
+    assert_same_outputs(outputs, expected)
+    assert_same_outputs(model(**call), expected)
+    gradients = random_like(expected, np.random.default_rng(2))
+    assert_same_gradients(pullback(gradients), expected_pullback(gradients))
+
+
+@pytest.mark.parametrize("model_class", WITH_A_LOSS)
+@pytest.mark.parametrize("checkpoint_every", [None, 2])
+def test_loss_and_gradients(model_class, checkpoint_every):
+    reference, model = both(model_class)
+    call = batch_of(reference) | {"seed": 3, "checkpoint_every": checkpoint_every}
+    (expected, expected_gradients), (loss, gradients) = (
+        each.loss_and_gradients(**call) for each in (reference, model)
+    )
+    assert_same(loss, expected)
+    assert_same_gradients(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("problem_type", ["regression", "multi_label_classification"])
+def test_labels_that_are_numbers(problem_type):
+    (model_class,) = (c for c in WITH_A_LOSS if c.__name__.endswith("SequenceClassification"))
+    reference, model = both(model_class, problem_type=problem_type)
+    call = batch_of(reference)
+    expected, loss = (each.loss_and_gradients(**call)[0] for each in (reference, model))
+    assert_same(loss, expected)
+
+
+OPTIONS = (
+    {"position_embedding_type": "relative_key"},
+    {"position_embedding_type": "relative_key_query"},
+    {"hidden_act": "gelu"},
+    {"hidden_act": "relu"},
+    {"hidden_act": "silu"},
+    {"chunk_size_feed_forward": 2},
+    {"pruned_heads": {0: [1], 1: [0, 2]}},
+    {"hidden_dropout_prob": 1.0},
+)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_options(options):
+    reference, model = both(AlbertForMaskedLM, **options)
+    generator = np.random.default_rng(4)
+    call = batch_of(reference) | {
+        "seed": 5,
+        "head_mask": generator.random((3, 3)),
+        "attention_mask": generator.random((3, 3, 8, 8)) < 0.7,
+    }
+    (expected, expected_pullback), (outputs, pullback) = (
+        each.vjp(**call) for each in (reference, model)
+    )
+    assert_same_outputs(outputs, expected)
+    assert_same_gradients(pullback(), expected_pullback())
+
+
+def test_a_trace():
+    reference, model = both(AlbertForMaskedLM)
+    call = batch_of(reference)
+    expected, trace = (each.trace(**call, gradients=True) for each in (reference, model))
+    assert [step.name for step in trace] == [step.name for step in expected]
+    assert_same_gradients(trace.gradients, expected.gradients)
+
+
+def test_moved_there_and_back(tmp_path):
+    """Parameters keep their values, and the three projections of a layer stay one array."""
+    reference, model = both(AlbertModel)
+    model.save_pretrained(tmp_path)
+    loaded = AlbertModel.from_pretrained(tmp_path, dtype="float64", backend=PLAIN)
+    assert loaded.backend is PLAIN
+    for name, array in reference.parameters.items():
+        assert_same(model.parameters[name], array)
+        assert_same(loaded.parameters[name], array)
+    layer = "encoder.albert_layer_groups.0.albert_layers.0.attention."
+    assert (
+        model.parameters[f"{layer}query.weight"].base
+        is model.parameters[f"{layer}value.weight"].base
+    )
+    model.prune_heads({0: [1]})
+    reference.prune_heads({0: [1]})
+    assert model.to("numpy") is model
+    assert model.backend is NUMPY
+    for name, array in reference.parameters.items():
+        np.testing.assert_array_equal(model.parameters[name], array)
+
+
+def test_a_training_step():
+    reference, model = both(AlbertForMaskedLM)
+    call = batch_of(reference)
+    for each in (reference, model):
+        optimizer = AdamW(each.parameters)
+        for _ in range(2):
+            _, gradients = each.loss_and_gradients(**call)
+            clip_gradients(gradients.parameters, 1e-3)
+            optimizer.step(gradients.parameters, 0.1)
+    for name, array in reference.parameters.items():
+        assert_same(model.parameters[name], array)
+
+
+# ---- arguments that are there already ---------------------------------------------------------
+
+
+def there(call):
+    return {name: strict(v) if isinstance(v, np.ndarray) else v for name, v in call.items()}
+
+
+@pytest.mark.parametrize("model_class", WITH_A_LOSS)
+def test_nobody_waits(model_class):
+    """With ids, masks and labels on the GPU, no value is looked at from call to gradients."""
+    reference, model = both(model_class)
+    call = batch_of(reference) | {"seed": 3, "packed": False}
+    expected, expected_pullback = reference.vjp(**call)
+    expected_gradients = expected_pullback()
+    moved = there(call) | {"packed": None}
+    with no_waiting():
+        outputs, pullback = model.vjp(**moved)
+        gradients = pullback()
+        loss, _ = model.loss_and_gradients(**moved)
+    assert_same_outputs(outputs, expected)
+    assert_same_gradients(gradients, expected_gradients)
+    np.testing.assert_allclose(loss.host, expected.loss, rtol=1e-14)
+
+
+def test_packed_when_asked():
+    reference, model = both(AlbertForMaskedLM)
+    call = batch_of(reference) | {"packed": True}
+    outputs = model(**there(call))
+    assert_same_outputs(outputs, reference(**call))
+
+
+WRONG = {
+    "input_ids": 30,
+    "token_type_ids": -1,
+    "position_ids": 12,
+    "attention_mask": 2,
+    "labels": 30,
+}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("name", WRONG)
+def test_a_value_out_of_range_is_seen_in_every_result(name):
+    """The ids are there already: nobody waits for the check, and no result is a number."""
+    reference, model = both(AlbertForMaskedLM)
+    call = batch_of(reference)
+    call[name] = call[name].copy()
+    call[name][0, 0] = WRONG[name]
+    with pytest.raises(ValueError, match=f"{name} has the value"):
+        model(**call)
+    outputs, pullback = model.vjp(**there(call))
+    assert np.isnan(outputs.logits.host).all() and np.isnan(outputs.loss.host)
+    assert all(np.isnan(g.host).any() for g in pullback().parameters.values())
+
+
+def test_shapes_and_types_are_refused_there_too():
+    _, model = both(AlbertForMaskedLM)
+    with pytest.raises(ValueError, match=r"input_ids has shape \(3,\); expected"):
+        model(strict(np.zeros(3, int)))
+    with pytest.raises(TypeError, match="input_ids has dtype float64; expected integers"):
+        model(strict(np.zeros((2, 3))))
+
+
+class OnAGpu:
+    """What CuPy's arrays, and PyTorch's tensors on a GPU, have."""
+
+    __cuda_array_interface__ = {}
+
+
+def test_arrays_of_a_gpu_for_a_model_on_the_cpu():
+    model, _ = both(AlbertForMaskedLM)
+    with pytest.raises(TypeError, match="input_ids is on a GPU, and the model is not"):
+        model(OnAGpu())
+    _, pullback = model.vjp(input_ids=np.zeros((1, 2), int))
+    with pytest.raises(TypeError, match="the gradient of logits is on a GPU"):
+        pullback({"logits": OnAGpu()})
+
+
+# ---- the same through the kernels -------------------------------------------------------------
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("model_class", WITH_A_LOSS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_kernels(model_class, packed):
+    """Every class on the CUDA kernels, with arrays that do not mix: as the reference has it.
+
+    To the roundings of a chain of 3 repetitions, forward and backward, of sums of 12 terms.
+    """
+    executor = StrictExecutor(seed=1)
+    reference, _ = both(model_class)
+    model = random_model(model_class, reference.config)
+    model.to(Backend("cuda", executor, **cuda.functions(executor)))
+    call = batch_of(reference) | {"seed": 3, "packed": packed}
+    expected, expected_gradients = reference.loss_and_gradients(**call)
+    loss, gradients = model.loss_and_gradients(**call)
+    np.testing.assert_allclose(loss.host, expected, rtol=1e-11)
+    scale = max(np.abs(gradient).max() for gradient in expected_gradients.parameters.values())
+    for name, gradient in expected_gradients.parameters.items():
+        np.testing.assert_allclose(
+            gradients.parameters[name].host, gradient, rtol=0, atol=1e-11 * scale, err_msg=name
+        )
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("model_class", WITH_A_LOSS)
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_recorded_call(model_class, gradients):
+    """Recorded on one batch and run on another, it gives what a call gives; nobody waits.
+
+    To the roundings of the chain, as above: the reference runs neither the same sums nor places.
+    """
+    executor = StrictExecutor(seed=1)
+    reference, _ = both(model_class)
+    model = random_model(model_class, reference.config)
+    model.to(Backend("cuda", executor, **cuda.functions(executor)))
+    first = random_batch(model_class, reference.config, np.random.default_rng(6), (2, 6))
+    second = {name: np.roll(array, 1, axis=-1) for name, array in first.items()}
+    captured = model.capture(gradients=gradients, **first)
+    for call in (first, second):
+        if gradients:
+            loss, gradient = captured(**call)
+            expected, expected_gradient = reference.loss_and_gradients(**call)
+            name = "albert.embeddings.word_embeddings.weight"
+            scale = np.abs(expected_gradient.parameters[name]).max()
+            np.testing.assert_allclose(
+                gradient.parameters[name].host,
+                expected_gradient.parameters[name],
+                rtol=0,
+                atol=1e-10 * scale,
+            )
+        else:
+            loss, expected = captured(**call).loss, reference(**call, packed=False).loss
+        np.testing.assert_allclose(loss.host, expected, rtol=1e-11)
+
+
+def test_what_is_not_recorded():
+    reference, model = both(AlbertForMaskedLM)
+    ids = np.zeros((2, 6), int)
+    with pytest.raises(ValueError, match="the model is on the CPU; capture records"):
+        reference.capture(input_ids=ids)
+    with pytest.raises(ValueError, match="asks for what there is no kernel for"):
+        model.capture(input_ids=ids)
+    with pytest.raises(ValueError, match="seed is 3; a recorded call takes none"):
+        model.capture(input_ids=ids, seed=3)
+    with pytest.raises(ValueError, match="packed is True; a recorded call takes none"):
+        model.capture(input_ids=ids, packed=True)
+    with pytest.raises(ValueError, match="expected gradients=True with it"):
+        model.capture(input_ids=ids, checkpoint_every=1)
+    with pytest.raises(ValueError, match="has no loss without labels"):
+        model.capture(input_ids=ids, gradients=True)
+    with pytest.raises(ValueError, match="input_ids has the value 30"):
+        model.capture(input_ids=ids + 30)
+
+
+@NEEDS_COMPILER
+def test_other_inputs_than_were_recorded():
+    executor = StrictExecutor()
+    model = both(AlbertForMaskedLM)[0]
+    model.to(Backend("cuda", executor, **cuda.functions(executor)))
+    captured = model.capture(input_ids=[[1, 2, 3]])
+    with pytest.raises(TypeError, match="'labels' was not recorded; what was is input_ids, posi"):
+        captured(labels=[[1, 2, 3]])
+    with pytest.raises(ValueError, match=r"input_ids has shape \(1, 2\); the call was recorded"):
+        captured(input_ids=[[1, 2]])
+    again = captured(input_ids=strict([[3, 2, 1]])).logits.host.copy()
+    np.testing.assert_array_equal(again, captured(input_ids=[[3, 2, 1]]).logits.host)
