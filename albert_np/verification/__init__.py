@@ -1,0 +1,1 @@
+"""Is another ALBERT right? Golden files, comparison, diagnosis, live candidates, kernels."""
