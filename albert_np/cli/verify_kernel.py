@@ -3,6 +3,9 @@
 from albert_np.cli.arguments import add_json
 from albert_np.cli.output import new_console, new_table, print_json
 
+OPERATIONS = ("attention", "gelu_new", "layer_norm", "cross_entropy")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
 DESCRIPTION = """\
 Check one function, forward and (where the file has it beside) backward, against the float64
 reference, over shapes and values drawn by Hypothesis: ordinary, equal, huge, tiny and subnormal
@@ -35,8 +38,6 @@ exit status: 0 right, 1 wrong, 2 could not be checked.
 
 
 def add(commands):
-    from albert_np.verification.kernel import DTYPES, NAMES
-
     parser = commands.add_parser(
         "kernel",
         help="check a single function",
@@ -44,7 +45,7 @@ def add(commands):
         epilog=EXAMPLES,
     )
     parser.add_argument("kernel", metavar="PATH.py:FUNCTION")
-    parser.add_argument("--op", choices=NAMES, required=True, help="what it computes")
+    parser.add_argument("--op", choices=OPERATIONS, required=True, help="what it computes")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="(default: float32)")
     parser.add_argument(
         "--examples",

@@ -14,6 +14,7 @@ left out: nobody's result would be right.
 
 import importlib.util
 import inspect
+import math
 import random
 import sys
 import textwrap
@@ -28,14 +29,14 @@ from albert_np.verification.kernel_operations import (
     OPERATIONS,
     in_dtype,
     largest_score_terms,
-    precision_of,
+    rounding_of,
 )
+from albert_np.verification.precision import get_precision
 
 # Sums in another order, or the exponential of another library, draw the noise anew. One that is
 # uniform in ±u has a deviation of u/√3, so this is seven deviations of the random walk.
 NOISE_MULTIPLE = 4
 NAMES = ("attention", "gelu_new", "layer_norm", "cross_entropy")
-DTYPES = ("float32", "float64", "float16", "bfloat16")
 LONGEST_MESSAGE = 300  # characters of what the user's code raised
 DIRECTIONS = ("forward", "backward")
 
@@ -205,7 +206,7 @@ def run_file(path):
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file may raise
+    except (Exception, SystemExit) as error:  # whatever the user's file may raise
         del sys.modules[name]
         raise ValueError(f"{path} cannot be run: {_described(error)}") from error
     return module
@@ -239,7 +240,7 @@ def check_kernel(kernel, dtype="float32", examples=200, seed=0):
     ----------
     kernel : Kernel
     dtype : str
-        Of DTYPES.
+        Of `precision.PRECISIONS`.
     examples : int
         How many cases each direction is tried with.
     seed : int
@@ -256,7 +257,7 @@ def check_kernel(kernel, dtype="float32", examples=200, seed=0):
     """
     if examples < 1:
         raise ValueError(f"--examples is {examples}; expected 1 or more")
-    dtype = _dtype(dtype)
+    dtype = get_precision(dtype).dtype
     results, could_not = [], []
     for direction in DIRECTIONS:
         if direction in kernel.functions:
@@ -272,30 +273,15 @@ def check_kernel(kernel, dtype="float32", examples=200, seed=0):
     return KernelReport(kernel, dtype.name, results, could_not)
 
 
-def _dtype(name):
-    if name not in DTYPES:
-        raise ValueError(f"--dtype is {name!r}; expected one of {', '.join(DTYPES)}")
-    if name == "bfloat16":
-        try:
-            import ml_dtypes
-        except ImportError:
-            raise ImportError(_missing("ml_dtypes")) from None
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
-
-
-def _missing(library):
-    return (
-        f"this needs {library}, which is not installed: python -m pip install 'albert-np[verify]'"
-    )
-
-
 def _check_direction(kernel, direction, dtype, examples, seed):
     """Try cases until one fails, then smaller ones."""
     try:
         import hypothesis
     except ImportError:
-        raise ImportError(_missing("hypothesis")) from None
+        raise ImportError(
+            "this needs the library hypothesis, which is not installed: "
+            "python -m pip install 'albert-np[verify]'"
+        ) from None
     from albert_np.verification.kernel_cases import cases
 
     passed = []
@@ -336,12 +322,12 @@ def _multiple(kernel, direction, dtype, values):
     _Wrong
         If the candidate is.
     """
-    operation, precision = OPERATIONS[kernel.operation], precision_of(dtype)
+    operation, rounding = OPERATIONS[kernel.operation], rounding_of(dtype)
     values = _with_defaults(operation, kernel, values)
     slots = _slots(operation, kernel)
     with np.errstate(all="ignore"):
         exact = operation.reference(**in_dtype(values, np.float64))
-        terms = operation.terms(precision, **in_dtype(values, np.float64))
+        terms = operation.terms(rounding, **in_dtype(values, np.float64))
         working = in_dtype(values, np.promote_types(dtype, np.float32))
         near = {name: x.astype(dtype) for name, x in operation.reference(**working).items()}
         roundings = operation.roundings(**values)[direction]
@@ -350,7 +336,7 @@ def _multiple(kernel, direction, dtype, values):
                 result[f"d{name}"] = result[f"d{name}"] + 1
             near[f"d{name}"] = (near[f"d{name}"] + 1).astype(dtype)
         names = _results(operation, direction)
-        walk = precision.unit_roundoff * np.sqrt(roundings)
+        walk = rounding.unit_roundoff * math.sqrt(roundings)
         # That scores are rounded may not decide which of them is the largest.
         if 2 * NOISE_MULTIPLE * walk * largest_score_terms(in_dtype(values, np.float64)) > 1:
             return None
@@ -366,7 +352,7 @@ def _multiple(kernel, direction, dtype, values):
         if not error <= NOISE_MULTIPLE * floor:
             where = f"{name}[{', '.join(map(str, index))}]" if index else name
             raise _Wrong(
-                f"{where} is {float(result[index]):.9g}; expected {exact[name][index]:.9g}: "
+                f"{where} is {float(result[index]):.9g}; expected {exact[name][index] + 0.0:.9g}: "
                 f"{_times(error / floor)} the noise floor, at most {NOISE_MULTIPLE} are rounding",
                 error / floor,
             )

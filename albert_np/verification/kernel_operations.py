@@ -4,7 +4,7 @@ An error is measured in the *terms* of the number it is in: the sum of the absol
 that number is made of, by the formula in `albert_np.functions`. Each rounding on the way moves it
 by at most u of them, u the unit roundoff. What a term owes to rounding before it, such as exp(x) to
 that of x, is part of it. Numbers below the smallest normal one are rounded more coarsely, or taken
-for zero; `Precision.smallest` stands for that wherever products could be smaller.
+for zero; `Rounding.smallest` stands for that wherever products could be smaller.
 """
 
 from collections.abc import Callable
@@ -32,9 +32,10 @@ from albert_np.functions.cross_entropy import (
     cross_entropy_forward,
 )
 from albert_np.functions.layer_norm import layer_norm_backward, layer_norm_forward
+from albert_np.verification.precision import bfloat16_library
 
 
-class Precision(NamedTuple):
+class Rounding(NamedTuple):
     """What a dtype rounds to.
 
     Attributes
@@ -49,24 +50,22 @@ class Precision(NamedTuple):
     smallest: float
 
 
-def precision_of(dtype):
-    """The precision of a dtype.
+def rounding_of(dtype):
+    """How numbers of a dtype are rounded.
 
     Fast exponentials give zero for what is below the smallest normal number, and so do processors
     in their fast modes. float16, whose smallest is none too small, is computed in float32 there.
     """
     info, working = float_info(dtype), np.finfo(np.promote_types(dtype, np.float32))
     eps = float(info.eps)
-    return Precision(eps / 2, max(float(info.tiny), float(working.tiny) / eps))
+    return Rounding(eps / 2, max(float(info.tiny), float(working.tiny) / eps))
 
 
 def float_info(dtype):
     """np.finfo, also of bfloat16."""
     if np.dtype(dtype).name != "bfloat16":
         return np.finfo(dtype)
-    import ml_dtypes
-
-    return ml_dtypes.finfo(dtype)
+    return bfloat16_library().finfo(dtype)
 
 
 def in_dtype(values, dtype):
@@ -92,7 +91,7 @@ class KernelOperation(NamedTuple):
     reference : callable
         `reference(**arguments, dy)`: "y" and, for each gradient, "d" and the argument's name.
     terms : callable
-        `terms(precision, **arguments, dy)`: the terms of each of those.
+        `terms(rounding, **arguments, dy)`: the terms of each of those.
     roundings : callable
         `roundings(**arguments, dy)`: how many roundings follow each other, forward and backward.
     """
@@ -110,17 +109,17 @@ def gelu_new(x, dy):
     return {"y": y, "dx": gelu_new_backward(dy, cache)}
 
 
-def gelu_new_terms(precision, x, dy):
+def gelu_new_terms(rounding, x, dy):
     """Terms of ½ x (1 + tanh u), the more usual form; its 1 + tanh u cancels where x is below 0."""
     clipped = np.abs(np.clip(x, -FLAT, FLAT))
     two_u = TWO_ROOT_2_OVER_PI * clipped * (1 + CUBIC * clipped**2)
     slope = TWO_ROOT_2_OVER_PI * clipped * (1 + 3 * CUBIC * clipped**2)  # |x (2u)′|
     s = 1 / (1 + np.exp(-two_u))
     # 1 − tanh² u is made of two terms of 1, until tanh u rounds to 1, by any library.
-    flatness = np.where(4 * s * (1 - s) > precision.unit_roundoff / 8, 0.25, 0)
+    flatness = np.where(4 * s * (1 - s) > rounding.unit_roundoff / 8, 0.25, 0)
     return {
-        "y": (np.abs(x) + precision.smallest) * (1 + two_u * s * (1 - s)),
-        "dx": (np.abs(dy) + precision.smallest) * (1 + slope * (s * (1 - s) * two_u + flatness)),
+        "y": (np.abs(x) + rounding.smallest) * (1 + two_u * s * (1 - s)),
+        "dx": (np.abs(dy) + rounding.smallest) * (1 + slope * (s * (1 - s) * two_u + flatness)),
     }
 
 
@@ -133,7 +132,7 @@ def layer_norm(x, weight, bias, eps, dy):
     return dict(zip(("y", "dx", "dweight", "dbias"), (y, *layer_norm_backward(dy, cache))))  # noqa: B905
 
 
-def layer_norm_terms(precision, x, weight, bias, eps, dy):
+def layer_norm_terms(rounding, x, weight, bias, eps, dy):
     """The rounding of mean(x), which is at most that of max |x|, is divided by the deviation."""
     centred = np.abs(x - x.mean(axis=-1, keepdims=True))
     inverse_deviation = 1 / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
@@ -141,13 +140,13 @@ def layer_norm_terms(precision, x, weight, bias, eps, dy):
     condition = 1 + largest * inverse_deviation
     normalized = centred * inverse_deviation
     noisy = normalized + condition
-    dy = np.abs(dy) + precision.smallest
-    g = dy * np.abs(weight) + precision.smallest
+    dy = np.abs(dy) + rounding.smallest
+    g = dy * np.abs(weight) + rounding.smallest
     along_ones = g.mean(axis=-1, keepdims=True)
     along_normalized = (g * noisy).mean(axis=-1, keepdims=True)
     rows = tuple(range(x.ndim - 1))
     return {
-        "y": noisy * np.abs(weight) + np.abs(bias) + precision.smallest,
+        "y": noisy * np.abs(weight) + np.abs(bias) + rounding.smallest,
         "dx": (g + along_ones + noisy * along_normalized) * inverse_deviation * condition,
         "dweight": (dy * noisy).sum(axis=rows),
         "dbias": dy.sum(axis=rows),
@@ -164,7 +163,7 @@ def cross_entropy(logits, labels, dy):
     return {"y": loss, "dlogits": cross_entropy_backward(dy, cache)}
 
 
-def cross_entropy_terms(precision, logits, labels, dy):
+def cross_entropy_terms(rounding, logits, labels, dy):
     """Terms of log Σ exp(z − m) − (z_label − m): the largest logit m is subtracted first."""
     labelled = (labels != IGNORE_INDEX)[:, None]
     label = np.where(labelled, labels[:, None], 0)
@@ -176,10 +175,10 @@ def cross_entropy_terms(precision, logits, labels, dy):
     losses = np.where(labelled, 1 + log_sum + np.take_along_axis(below, label, -1), 0)
     gradients = probabilities * (1 + below + log_sum)
     one_hot = np.arange(logits.shape[-1]) == label
-    scale = np.where(labelled, (np.abs(dy) + precision.smallest) / labelled.sum(), 0)
+    scale = np.where(labelled, (np.abs(dy) + rounding.smallest) / labelled.sum(), 0)
     return {
-        "y": losses.sum() / labelled.sum() + precision.smallest,
-        "dlogits": (gradients + one_hot) * scale + precision.smallest,
+        "y": losses.sum() / labelled.sum() + rounding.smallest,
+        "dlogits": (gradients + one_hot) * scale + rounding.smallest,
     }
 
 
@@ -211,18 +210,18 @@ def _score_terms(query, key):
     return np.abs(query) @ np.abs(key).swapaxes(-1, -2) / np.sqrt(query.shape[-1])
 
 
-def attention_terms(precision, query, key, value, attention_mask=None, *, dy):
+def attention_terms(rounding, query, key, value, attention_mask=None, *, dy):
     probabilities = _probabilities(query, key, attention_mask)
     from_scores = _score_terms(query, key)
     below = from_scores + (probabilities * from_scores).sum(axis=-1, keepdims=True)
     noisy = (
-        probabilities * (1 + below) + precision.smallest
+        probabilities * (1 + below) + rounding.smallest
     )  # the terms of exp(s − m) / Σ exp(s − m)
-    query, key, value, dy = (np.abs(x) + precision.smallest for x in (query, key, value, dy))
+    query, key, value, dy = (np.abs(x) + rounding.smallest for x in (query, key, value, dy))
     dp = dy @ value.swapaxes(-1, -2)
     along = (probabilities * dp).sum(axis=-1, keepdims=True)
     noisy_along = (noisy * dp).sum(axis=-1, keepdims=True)
-    ds = noisy * (dp + along) + (probabilities + precision.smallest) * noisy_along
+    ds = noisy * (dp + along) + (probabilities + rounding.smallest) * noisy_along
     scale = 1 / np.sqrt(query.shape[-1])
     return {
         "y": noisy @ value,
@@ -251,10 +250,10 @@ def joined_attention(query_key_value, num_attention_heads, attention_mask=None, 
 
 
 def joined_attention_terms(
-    precision, query_key_value, num_attention_heads, attention_mask=None, *, dy
+    rounding, query_key_value, num_attention_heads, attention_mask=None, *, dy
 ):
     heads, dheads = _split(query_key_value, num_attention_heads, dy)
-    terms = attention_terms(precision, *heads, attention_mask, dy=dheads)
+    terms = attention_terms(rounding, *heads, attention_mask, dy=dheads)
     gradients = Heads(terms["dquery"], terms["dkey"], terms["dvalue"])
     return {
         "y": terms["y"].transpose(0, 2, 1, 3).reshape(dy.shape),
