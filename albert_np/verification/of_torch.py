@@ -27,7 +27,7 @@ PARTS = {
     "predictions.decoder": (None, "predictions.decoder"),
     "sop_classifier.classifier": (None, "sop_classifier.classifier"),
     "classifier": (None, "classifier"),
-    "qa_outputs": (None, "qa_outputs"),
+    "qa_outputs": (None, "qa_outputs.linear"),
 }
 # The same of a layer's modules, within the repetition that runs them.
 LAYER_PARTS = {
