@@ -52,10 +52,6 @@ def test_every_tensor_in_the_candidates_precision_is_right(precision, config, mo
     }
 
 
-
-
-
-
 def layer_norm_of_sample(x, weight, bias, eps):
     """The variance divides by N − 1."""
     centred = x - x.mean(axis=-1, keepdims=True)
@@ -188,7 +184,9 @@ def test_what_cannot_be_compared_is_said():
     }
     assert comparison.status == 2
     assert "parameters/predictions.bias" in comparison.missing
-    with pytest.raises(ValueError, match=r"no tensor of the candidate.*outputs/logit the ref.*more"):
+    with pytest.raises(
+        ValueError, match=r"no tensor of the candidate.*outputs/logit the ref.*more"
+    ):
         compare(case, {"outputs/logit": logits, "x": logits})
     with pytest.raises(ValueError, match="the candidate has no tensors"):
         compare(case, {})

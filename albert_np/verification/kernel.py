@@ -208,7 +208,7 @@ def run_file(path):
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's file may raise
         del sys.modules[name]
-        raise ValueError(f"{path} cannot be run: {_described(error)}") from error
+        raise ValueError(f"{path} cannot be run: {described(error)}") from error
     return module
 
 
@@ -427,10 +427,11 @@ def _raising(name):
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # whatever it may raise
-        raise _Wrong(f"{name} raises {_described(error)}") from error
+        raise _Wrong(f"{name} raises {described(error)}") from error
 
 
-def _described(error):
+def described(error):
+    """An exception of the user's code in one line."""
     return textwrap.shorten(f"{type(error).__name__}: {error}", LONGEST_MESSAGE)
 
 
@@ -438,7 +439,7 @@ def _checked_array(name, result, shape, dtype):
     try:
         array = np.asarray(result)
     except Exception as error:  # an array of another library may refuse
-        raise _Wrong(f"{name} is no array: {_described(error)}") from error
+        raise _Wrong(f"{name} is no array: {described(error)}") from error
     if array.shape != shape or array.dtype != dtype:
         raise _Wrong(
             f"{name} is a {array.dtype} array of shape {array.shape}; "

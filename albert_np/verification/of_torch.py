@@ -176,7 +176,7 @@ def run_module(case, module):
         for name, value in case.arguments.items()
         if value is not None
     }
-    recorder = Recorder(case.config)
+    recorder = Recorder(case)
     try:
         with recorder.watching(module):
             outputs = _named(module(**inputs))
@@ -187,7 +187,7 @@ def run_module(case, module):
         f"parameters/{name}": to_array(parameter) for name, parameter in module.named_parameters()
     }
     found = recorder.tensors()
-    tensors |= {f"forward/{name}": to_array(value) for name, value in found.items()}
+    tensors |= {f"forward/{name}": _array(value) for name, value in found.items()}
     tensors |= {f"outputs/{name}": to_array(value) for name, value in outputs.items()}
     total = _differentiated(case, outputs)
     if isinstance(total, str):
@@ -244,6 +244,17 @@ def _differentiated(case, outputs):
     )
 
 
+def scores_name(case):
+    """What the reference calls the scores that softmax is given.
+
+    None where distances are added, as the last sum has several names.
+    """
+    if case.config.position_embedding_type != "absolute":
+        return None
+    mask = case.inputs.get("attention_mask")
+    return "scores" if mask is None or np.all(np.asarray(mask) == 1) else "mask"
+
+
 def to_array(tensor):
     """A tensor as an array of the same type; bfloat16 is that of the library ml_dtypes."""
     torch = import_library("torch")
@@ -262,13 +273,15 @@ class Recorder:
 
     Parameters
     ----------
-    config : AlbertConfig
+    case : Case
     """
 
-    def __init__(self, config):
+    def __init__(self, case):
+        config = case.config
         self.activation = config.hidden_act if isinstance(config.hidden_act, str) else "given"
         is_absolute = config.position_embedding_type == "absolute"
         self.sum = "add_position" if is_absolute else "add_token_type"
+        self.scores = scores_name(case)
         self.layer = None  # the name of the repetition that runs
         self.repetitions = 0
         self.found = {}
@@ -282,9 +295,13 @@ class Recorder:
 
         class Softmaxes(TorchFunctionMode):
             def __torch_function__(self, function, types, arguments=(), settings=None):
-                result = function(*arguments, **(settings or {}))
+                settings = settings or {}
+                result = function(*arguments, **settings)
                 if getattr(function, "__name__", "") == "softmax" and recorder.layer is not None:
-                    recorder.keep(f"{recorder.layer}.attention.self.softmax", result)
+                    prefix = f"{recorder.layer}.attention.self"
+                    if recorder.scores is not None:
+                        recorder.keep(f"{prefix}.{recorder.scores}", (*arguments, None)[0])
+                    recorder.keep(f"{prefix}.softmax", result)
                 return result
 
         with ExitStack() as stack:
@@ -346,14 +363,15 @@ class Recorder:
 
     def tensors(self):
         """What was kept, by the names of the reference."""
-        return _joined(self.found, self._spread_positions)
+        spread = {name: self._spread_positions(name, x) for name, x in self.found.items()}
+        return joined_parts(spread)
 
     def gradients(self):
         """Its gradients, those of positions aside, which are of all sequences at once."""
         given = {name: x.grad for name, x in self.found.items() if x.grad is not None}
         named = {
-            f"backward/{name}": to_array(gradient)
-            for name, gradient in _joined(given, lambda name, gradient: gradient).items()
+            f"backward/{name}": _array(gradient)
+            for name, gradient in joined_parts(given).items()
             if not self._is_shared_position(name)
         }
         return named
@@ -383,17 +401,29 @@ class Recorder:
         return tensor.expand(self._batch_size(name), *tensor.shape[1:])
 
 
-def _joined(found, changed):
-    """Tensors by name, with query, key and value end to end, as the reference has them."""
-    import torch
+def joined_parts(found):
+    """Tensors by name, with query, key and value end to end, as the reference has them.
 
+    Parameters
+    ----------
+    found : dict of str to array or tensor
+
+    Returns
+    -------
+    dict
+    """
     tensors = {}
     for name, tensor in found.items():
-        if name.endswith(JOINED):
+        if not name.endswith(JOINED):
+            tensors[name] = tensor
+        elif name.endswith(JOINED[-1]):
             prefix = name.rpartition(".")[0]
             parts = [found.get(f"{prefix}.{part}") for part in ("query", "key", "value")]
-            if name.endswith(JOINED[-1]) and all(part is not None for part in parts):
-                tensors[f"{prefix}.query_key_value"] = torch.cat(parts, dim=-1)
-        else:
-            tensors[name] = changed(name, tensor)
+            if all(part is not None for part in parts):
+                joined = np.concatenate([_array(part) for part in parts], axis=-1)
+                tensors[f"{prefix}.query_key_value"] = joined
     return tensors
+
+
+def _array(value):
+    return value if isinstance(value, np.ndarray) else to_array(value)
