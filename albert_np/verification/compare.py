@@ -8,7 +8,7 @@ import numpy as np
 from albert_np.verification.alone import Walk
 from albert_np.verification.graph import graph_of
 from albert_np.verification.noise import DRAWS, LIMIT, Floor, errors_between
-from albert_np.verification.precision import PRECISIONS, bfloat16_library, get_precision
+from albert_np.verification.precision import PRECISIONS, get_precision
 from albert_np.verification.reference import tensors_of, traced
 
 
