@@ -7,7 +7,7 @@ import numpy as np
 
 from albert_np.verification.alone import Walk
 from albert_np.verification.graph import graph_of
-from albert_np.verification.noise import DRAWS, LIMIT, Floor, errors_between
+from albert_np.verification.noise import DRAWS, LIMIT, Floor, errors_between, histogram
 from albert_np.verification.precision import PRECISIONS, get_precision
 from albert_np.verification.reference import tensors_of, traced
 
@@ -29,6 +29,8 @@ class Row:
         before it; None where nothing is computed, as for a parameter.
     unit_roundoff : float
         Of the candidate's precision.
+    histogram : tuple of int
+        How many elements have an error in each bin of `noise.DECADES`.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Row:
     floor: object
     unit_roundoff: float
     alone: object = None
+    histogram: tuple = ()
 
     @property
     def multiple(self):
@@ -93,6 +96,8 @@ class Comparison:
         The tensors of the candidate that could not be compared, and why.
     missing : list of str
         The tensors of the reference that the candidate does not have.
+    sources : dict of str to tuple of str
+        The tensors that each tensor of the forward pass is computed from, in order of computation.
     """
 
     case: object
@@ -100,6 +105,7 @@ class Comparison:
     rows: list = field(default_factory=list)
     could_not: dict = field(default_factory=dict)
     missing: list = field(default_factory=list)
+    sources: dict = field(default_factory=dict)
 
     @property
     def first(self):
@@ -166,6 +172,7 @@ def compare(case, candidate, *, precision=None, track=None):
             errors = errors_between(given[name], exact[name])
             floor = floors[name].at_least(precision.unit_roundoff, errors)
             rows[name] = Row(name, errors, floor, precision.unit_roundoff)
+            rows[name].histogram = histogram(given[name], exact[name], floor)
     missing = [name for name in exact if name not in given]
     graph = graph_of(case, trace)
     del exact
@@ -178,7 +185,8 @@ def compare(case, candidate, *, precision=None, track=None):
         if case.gradients is not False:
             for alone in walk.backward(lambda nodes: track(nodes, "each derivative alone")):
                 rows[alone.name].alone = alone
-    return Comparison(case, precision.name, list(rows.values()), could_not, missing)
+    sources = graph.sources()
+    return Comparison(case, precision.name, list(rows.values()), could_not, missing, sources)
 
 
 def comparable(candidate, exact):

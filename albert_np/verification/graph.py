@@ -46,6 +46,19 @@ class Graph(NamedTuple):
     aliases: dict
     seeds: dict
 
+    def sources(self):
+        """The tensors that each tensor of the forward pass is computed from.
+
+        Returns
+        -------
+        dict of str to tuple of str
+        """
+        return {
+            output: tuple(name for names in node.sources.values() for name in names)
+            for node in self.nodes
+            for output in node.outputs.values()
+        }
+
 
 def graph_of(case, trace):
     """Join the operations of a trace by the arrays that they share.

@@ -23,6 +23,8 @@ DRAWS = 4
 # of the two is at most 16.
 LIMIT = 16
 
+DECADES = tuple(10.0**power for power in range(-3, 7))  # of the noise: a histogram's edges
+
 MASKED = 1e30  # scores beyond it are masked ones; nothing else in a model comes near
 
 
@@ -119,6 +121,30 @@ def has_masked_scores(exact):
     bool
     """
     return bool(np.abs(exact).max() > MASKED)
+
+
+def histogram(given, exact, floor):
+    """How many elements have an error of which size, as a multiple of the noise.
+
+    Parameters
+    ----------
+    given, exact : array
+        Of one shape.
+    floor : Floor
+
+    Returns
+    -------
+    tuple of int
+        One count below the first of `DECADES`, one between each two, one beyond the last. Masked
+        scores are left out; NaN is beyond the last.
+    """
+    exact = np.asarray(exact, np.float64)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(given - exact)[np.abs(exact) <= MASKED]
+    error = np.where(np.isnan(error), np.inf, error)
+    edges = np.array(DECADES) * floor.rms
+    bins = np.searchsorted(edges, error, side="right") if floor.rms > 0 else 0 * error.astype(int)
+    return tuple(map(int, np.bincount(bins.ravel(), minlength=len(DECADES) + 1)))
 
 
 def floor_of(draws, exact):
