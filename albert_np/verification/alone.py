@@ -1,8 +1,9 @@
 """Each operation alone: its inputs taken from the candidate, so that only its own error is left.
 
-What the candidate does not have is computed from what it has; and so are masked scores, which may
-be as low as one likes: how low shows in the softmax, which is compared together with the mask. So the error of a tensor is that of
-the operations which lie between it and the candidate's nearest tensors before it.
+What the candidate does not have is computed from what it has. So the error of a tensor is that of
+the operations which lie between it and the candidate's nearest tensors before it. Masked scores
+are always computed, since they may be as low as one likes: how low the candidate's are shows in
+the softmax, which is judged together with the mask.
 
 Backward, the gradient of a tensor is the sum of what the operations that read it give back, each
 from the candidate's gradients of its outputs and the candidate's values of its inputs.
