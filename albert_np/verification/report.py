@@ -1,4 +1,4 @@
-"""Reports of a comparison: a table for the terminal, JSON, and one HTML page without a network."""
+"""Reports of a comparison as JSON, and as one HTML page; `message` is that of the terminal."""
 
 import math
 
@@ -6,36 +6,6 @@ from albert_np.files import replacing
 from albert_np.verification.noise import DECADES, LIMIT
 
 VERDICTS = ("right, to rounding", "differs from the reference", "could not be compared")
-MOST_LINES = 20  # of the terminal's table; JSON and the page have them all
-
-
-def summary(comparison, diagnosis=(), could_not=()):
-    """What came of it, in a few lines of plain text.
-
-    Parameters
-    ----------
-    comparison : Comparison
-    diagnosis : sequence of str, optional
-        Sentences that say what the mistake is.
-    could_not : sequence of str, optional
-        What the candidate could not be asked for.
-
-    Returns
-    -------
-    list of str
-    """
-    compared = f"{len(comparison.rows)} tensors in {comparison.precision}"
-    lines = [f"{compared}: {VERDICTS[comparison.status]}"]
-    if comparison.rows and not comparison.differs:
-        worst = comparison.worst
-        lines.append(f"largest error: {times(worst.multiple)} the noise ({worst.name})")
-    lines += diagnosis
-    if comparison.first is not None:
-        first = comparison.first
-        lines.append(f"first to leave the noise: {first.name}, {times(first.multiple)} the noise")
-    lines += [f"wrong by itself: {wrong_operation(row)}" for row in comparison.wrong]
-    lines += [f"not compared: {name} {why}" for name, why in comparison.could_not.items()]
-    return lines + [f"not compared: {reason}" for reason in could_not]
 
 
 def wrong_operation(row):
@@ -52,45 +22,16 @@ def times(multiple):
     return f"{multiple:.2g} times" if multiple < 1000 else f"{multiple:.1e} times"
 
 
-def new_report_table(comparison, new_table):
-    """The tensors that differ, or those with the largest errors, for the terminal.
-
-    Parameters
-    ----------
-    comparison : Comparison
-    new_table : callable
-        Makes a table of columns of these names (`albert_np.cli.output.new_table`).
-
-    Returns
-    -------
-    rich.table.Table
-    """
-    rows = [row for row in comparison.rows if row.differs or row.is_wrong]
-    rows = rows or sorted(comparison.rows, key=lambda row: -row.multiple)[:5]
-    table = new_table("tensor", "rms>", "largest>", "ulp>", "cosine>", "noise>", "alone>", "at>")
-    for row in rows[:MOST_LINES]:
-        table.add_row(
-            row.name,
-            f"{row.relative_rms:.2g}",
-            f"{row.relative_largest:.2g}",
-            f"{row.ulp_largest:.3g}",
-            f"{row.errors.cosine:.9g}",
-            f"×{row.multiple:.3g}",
-            "" if row.alone is None else f"×{row.alone_multiple:.3g}",
-            ",".join(map(str, row.errors.place)),
-        )
-    if len(rows) > MOST_LINES:
-        table.add_row(f"… and {len(rows) - MOST_LINES} more", *[""] * 7)
-    return table
-
-
 def as_json(comparison, diagnosis=(), could_not=()):
     """All that came of it, as values that JSON has.
 
     Parameters
     ----------
-    comparison, diagnosis, could_not
-        See `summary`.
+    comparison : Comparison
+    diagnosis : sequence of str, optional
+        Sentences that say what the mistake is.
+    could_not : sequence of str, optional
+        What the candidate could not be asked for.
 
     Returns
     -------
@@ -148,7 +89,7 @@ def write_html(path, comparison, diagnosis=(), could_not=()):
     ----------
     path : str or Path
     comparison, diagnosis, could_not
-        See `summary`.
+        See `as_json`.
 
     Raises
     ------
