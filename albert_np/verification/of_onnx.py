@@ -97,7 +97,7 @@ def spread_positions(found):
 
 def _session(runtime, path, model):
     options = runtime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     try:
         return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of a class of its own for each status
