@@ -146,8 +146,8 @@ def test_the_recorded_files_are_those_that_the_reference_gives_today(name):
     golden = read_golden(DIRECTORY / f"{name}.safetensors")
     case = recorded_case(name)
     assert golden.case.config == case.config
-    for part, given in (("parameters", case.parameters), ("inputs", case.inputs)):
-        for key, array in given.items():
+    for part, arrays in (("parameters", case.parameters), ("inputs", case.inputs)):
+        for key, array in arrays.items():
             np.testing.assert_array_equal(golden.tensors[f"{part}/{key}"], array)
     comparison = compare(case, golden.tensors)
     assert comparison.status == 0, comparison.worst

@@ -154,7 +154,8 @@ def _stored_as(tensor):
 
 def _read_npz(path):
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since NumPy leaves a file open that it cannot read.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: _with_bfloat16(file[name]) for name in file.files}
     except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise FileFormatError(f"{path} is not a complete .npz file of numbers: {error}") from error
