@@ -38,6 +38,7 @@ setup(
     package_dir={"albert_np.kernels": "kernels"},
     package_data={
         "albert_np": ["assets/tiny/*"],
+        "albert_np.verification": ["report.html"],
         "albert_np.kernels.cuda": ["*.cu", "*.cuh", "stand_in/*"],
     },
     install_requires=[
@@ -62,11 +63,13 @@ setup(
             "matplotlib>=3.8",
             "ruff>=0.6",
             "ml_dtypes>=0.5",
+            "jinja2>=3.1",
             *HUB,
             *FAST,
             *NUMBA,
             *CUDA_COMPILE,
         ],
+        "verify": ["ml_dtypes>=0.5", "hypothesis>=6.100", "jinja2>=3.1"],
         "parity": ["torch==2.13.0", "transformers==4.56.2", *FAST],
         "benchmark": [
             "torch==2.13.0",

@@ -1,0 +1,97 @@
+"""`albert-np verify run`: a candidate that is run here."""
+
+from albert_np.cli.arguments import filled
+from albert_np.cli.verify_shared import add_case, add_reports, case_of_options, show, track
+
+ATTENTIONS = ("sdpa", "eager")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+DESCRIPTION = """\
+Run another ALBERT, and compare all that can be seen of it. What it is given is a golden file's, or
+what `albert-np verify golden` would have drawn from the same arguments.
+
+--transformers   Hugging Face's class of the same name: it loads the checkpoint of --model, or is
+                 given the parameters. Hooks give the intermediates, autograd the gradients.
+--onnx           a file, by ONNX Runtime; intermediates are found by the names of torch's exporter.
+--callable       function(parameters, inputs, config) returns a dictionary of arrays by the names of
+                 a golden file (a name without a slash is an output's), or a torch.nn.Module, which
+                 is called with the inputs by name, and looked into by the names of its modules.
+--command        a program; {input} and {output} stand for safetensors files. The first holds
+                 parameters/NAME and inputs/NAME, and the configuration (JSON) under `config` in its
+                 metadata; the second is what it writes, by the names of a golden file.
+"""
+EXAMPLES = """\
+examples:
+  albert-np verify run --transformers --attention eager --text "Paris is in France."
+  albert-np verify run --onnx model.onnx --model DIR --html report.html
+  albert-np verify run --callable mine.py:forward --golden golden.safetensors
+  albert-np verify run --command "./albert {input} {output}" --timeout 60
+
+exit status: 0 right, 1 differs, 2 could not be compared.
+"""
+
+
+def add(commands):
+    parser = commands.add_parser(
+        "run", help="run a candidate and compare it", description=DESCRIPTION, epilog=EXAMPLES
+    )
+    kinds = parser.add_mutually_exclusive_group(required=True)
+    kinds.add_argument("--transformers", action="store_true", help="Hugging Face's library")
+    kinds.add_argument("--onnx", type=filled, metavar="FILE", help="an ONNX file")
+    kinds.add_argument("--callable", type=filled, metavar="PATH.py:FUNCTION", help="a function")
+    kinds.add_argument("--command", type=filled, metavar="COMMAND", help="a program")
+    parser.add_argument("--golden", type=filled, metavar="FILE", help="what it is given")
+    add_case(parser)
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="what the candidate computes in, or is given (default: float32)",
+    )
+    parser.add_argument(
+        "--attention", choices=ATTENTIONS, default="sdpa", help="of transformers (default: sdpa)"
+    )
+    parser.add_argument(
+        "--as-is", action="store_true", help="ONNX: do not look into the file; its outputs alone"
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="end a program that is not done by then"
+    )
+    add_reports(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options):
+    from albert_np.verification import compare, read_golden
+
+    if options.timeout is not None and not options.timeout > 0:
+        raise ValueError(f"--timeout is {options.timeout:g}; expected more than 0")
+    golden = options.golden
+    case = case_of_options(options) if golden is None else read_golden(golden).case
+    tensors, could_not = _candidate(options, case)
+    return show(options, compare(case, tensors, track=track), could_not)
+
+
+def _candidate(options, case):
+    """A candidate's tensors, and what it could not be asked for."""
+    if options.onnx is not None:
+        from albert_np.verification.of_onnx import run_onnx
+
+        return run_onnx(case, options.onnx, options.as_is)
+    from albert_np.verification import live, of_torch, read_candidate
+
+    if options.callable is not None:
+        return live.run_callable(case, options.callable, options.dtype)
+    if options.command is not None:
+        return live.run_command(
+            case, options.command, read_candidate, options.dtype, options.timeout
+        )
+    if options.golden is None and options.config is None:
+        from albert_np.checkpoint import resolve_directory
+
+        module = of_torch.transformers_checkpoint(
+            resolve_directory(options.model), case, options.attention, options.dtype
+        )
+    else:
+        module = of_torch.transformers_module(case, options.attention, options.dtype)
+    return of_torch.run_module(case, module)

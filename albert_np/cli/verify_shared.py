@@ -1,0 +1,139 @@
+"""What the commands of `albert-np verify` share: what is verified, and how it is reported."""
+
+from albert_np.cli.arguments import add_json, filled
+from albert_np.cli.output import print_json, with_progress
+
+
+def add_case(parser):
+    """What is verified: the arguments that `case_of_options` reads."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--model",
+        type=filled,
+        default="tiny",
+        metavar="DIR",
+        help="a checkpoint (default: the small model that ships)",
+    )
+    which.add_argument(
+        "--config",
+        type=filled,
+        metavar="FILE",
+        help="a config.json, or a published size such as albert-base-v2: weights are drawn",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws (default: 0)")
+    parser.add_argument("--class", dest="model_class", metavar="CLASS", help="(default: as saved)")
+    parser.add_argument(
+        "--text", action="append", metavar="TEXT", help="with --model; several are a batch"
+    )
+    parser.add_argument(
+        "--shape",
+        type=int,
+        nargs=2,
+        default=(2, 8),
+        metavar=("B", "S"),
+        help="of what is drawn where there is no text (default: 2 8)",
+    )
+
+
+def add_reports(parser):
+    """How what came of it is told: the arguments that `show` reads."""
+    add_json(parser)
+    parser.add_argument(
+        "--html", type=filled, metavar="FILE", help="write a page with the model's graph, too"
+    )
+
+
+def show(options, comparison, could_not=()):
+    """Tell what came of a comparison.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        With what `add_reports` reads.
+    comparison : Comparison
+    could_not : sequence of str, optional
+        What the candidate could not be asked for.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    from albert_np.verification import message
+    from albert_np.verification.report import as_json, write_html
+
+    if options.html is not None:
+        write_html(options.html, comparison, could_not=could_not)
+    if options.json:
+        print_json(as_json(comparison, could_not=could_not))
+    else:
+        for reason in could_not:
+            print(f"not compared: {reason}")
+        print(message(comparison))
+    return comparison.status
+
+
+def track(items, description):
+    """The items, with a progress bar."""
+    return with_progress(items, description, len(items))
+
+
+def case_of_options(options):
+    """The case that the arguments of `add_case` ask for."""
+    import albert_np
+    from albert_np.cli.loading import saved_class
+    from albert_np.verification.case import CLASSES, case_of, draw_case
+
+    if options.seed < 0 or min(options.shape) < 1:
+        raise ValueError(f"--seed {options.seed} --shape {options.shape}: expected no less than 1")
+    if options.model_class not in (None, *CLASSES):
+        raise ValueError(
+            f"--class is {options.model_class!r}; expected one of {', '.join(CLASSES)}"
+        )
+    config = _config(options)
+    model_class = saved_class(config)
+    if options.model_class is not None:
+        model_class = getattr(albert_np, options.model_class)
+    if options.config is not None:
+        if options.text:
+            raise ValueError("--text needs a tokenizer, and so --model, not --config")
+        return draw_case(model_class, config, options.seed, tuple(options.shape))
+    model = model_class.from_pretrained(options.model, dtype="float64", seed=options.seed)
+    return case_of(model, _inputs(options, model))
+
+
+def _config(options):
+    from pathlib import Path
+
+    from albert_np import AlbertConfig
+    from albert_np.config import PUBLISHED
+    from albert_np.files import read_json_object
+
+    if options.config is None:
+        return AlbertConfig.from_pretrained(options.model)
+    if options.config.removeprefix("albert/") in PUBLISHED:
+        return AlbertConfig.published(options.config)
+    return AlbertConfig.from_dict(read_json_object(Path(options.config)))
+
+
+def _inputs(options, model):
+    """Texts, or what is drawn, with labels; or with gradients of the outputs."""
+    import numpy as np
+
+    from albert_np import AlbertForMultipleChoice, AlbertTokenizer
+    from albert_np.verification.case import draw_inputs, draw_labels, draw_output_gradients
+
+    generator = np.random.default_rng(options.seed)
+    if options.text:
+        tokenizer = AlbertTokenizer.from_pretrained(options.model)
+        inputs = dict(tokenizer(options.text, padding=True, return_tensors="np"))
+        if isinstance(model, AlbertForMultipleChoice):
+            inputs = {name: array[None] for name, array in inputs.items()}  # one question's choices
+        shape = inputs["input_ids"].shape
+        inputs["position_ids"] = np.tile(np.arange(shape[-1]), (*shape[:-1], 1))
+        inputs |= draw_labels(type(model), model.config, generator, inputs)
+    else:
+        inputs = draw_inputs(type(model), model.config, generator, tuple(options.shape))
+    if not model.label_names:
+        inputs |= draw_output_gradients(model, inputs, generator)
+    return inputs

@@ -1,0 +1,186 @@
+"""Right candidates of other libraries pass; wrong ones, and what is no candidate, are found."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from verification_support import small_case, small_config
+
+import albert_np
+from albert_np.verification import compare, draw_case
+from albert_np.verification.case import CLASSES
+from albert_np.verification.of_torch import (
+    run_module,
+    transformers_checkpoint,
+    transformers_module,
+)
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_transformers_passes(attention, dtype):
+    sizes = {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}
+    case = small_case(albert_np.AlbertForPreTraining, **sizes)
+    tensors, could_not = run_module(case, transformers_module(case, attention, dtype))
+    comparison = compare(case, tensors)
+    assert (comparison.precision, comparison.could_not) == (dtype, {})
+    assert comparison.status == 0, comparison.worst
+    probabilities = [name for name in tensors if name.endswith("self.softmax")]
+    assert len(probabilities) == (16 if attention == "eager" else 0)  # and their gradients
+    assert bool(could_not) == (attention == "sdpa")
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_each_class_is_compared_forward_and_backward(name):
+    settings = {"num_labels": 2, "hidden_act": "gelu"}
+    case = draw_case(getattr(albert_np, name), small_config(**settings))
+    tensors, _ = run_module(case, transformers_module(case, "eager", "float64"))
+    comparison = compare(case, tensors)
+    assert (comparison.status, comparison.could_not) == (0, {})
+    compared = {row.name for row in comparison.rows}
+    assert {f"gradients/{parameter}" for parameter in case.parameters} < compared
+    assert any(row.name.startswith("backward/") for row in comparison.rows)
+
+
+def test_a_checkpoint_is_loaded_by_the_library_itself(tmp_path):
+    case = small_case()
+    case.model("float32").save_pretrained(tmp_path)
+    module = transformers_checkpoint(tmp_path, case)
+    assert compare(case, run_module(case, module)[0]).status == 0
+
+
+def test_a_wrong_activation_is_found_where_it_is():
+    case = small_case()
+    module = transformers_module(case, "eager")
+    layer = module.albert.encoder.albert_layer_groups[0].albert_layers[0]
+    layer.activation = torch.nn.GELU()
+    comparison = compare(case, run_module(case, module)[0])
+    assert comparison.first.name == "forward/albert.encoder.layers.0.activation.gelu_new"
+    names = {name for row in comparison.wrong for name in row.alone.operations}
+    assert names == {f"albert.encoder.layers.{i}.activation.gelu_new" for i in range(2)}
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda self, **inputs: 1 / 0, "the module raises ZeroDivisionError"),
+        (lambda self, **inputs: torch.zeros(1), "returns a Tensor; expected outputs by name"),
+    ],
+)
+def test_a_module_that_is_no_candidate_is_one_error(broken, said):
+    module = type("Broken", (torch.nn.Module,), {"forward": broken})()
+    with pytest.raises(ValueError, match=said):
+        run_module(small_case(), module)
+
+
+def test_a_module_without_a_loss_says_what_is_missing():
+    module = type("Bare", (torch.nn.Module,), {"forward": lambda self, **inputs: {}})()
+    tensors, could_not = run_module(small_case(), module)
+    assert tensors == {}
+    assert any("returns no loss" in reason for reason in could_not)
+
+
+def test_other_parameters_are_one_error():
+    case = small_case()
+    more = case._replace(parameters=case.parameters | {"more": np.zeros(2)})
+    with pytest.raises(ValueError, match="only the case has a parameter more"):
+        transformers_module(more)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A case without labels, and its model as an ONNX file."""
+    pytest.importorskip("onnx", reason="the library onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    case = small_case(num_hidden_groups=2, num_hidden_layers=4)
+    case.inputs.pop("labels")
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    module = transformers_module(case, "eager")
+
+    class Exported(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = module
+
+        def forward(self, *inputs):
+            return self.model(**dict(zip(INPUTS, inputs, strict=True))).logits
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is the older one
+        torch.onnx.export(
+            Exported(),
+            tuple(torch.tensor(case.inputs[name]) for name in INPUTS),
+            path,
+            input_names=list(INPUTS),
+            output_names=["logits"],
+            dynamic_axes=dict.fromkeys(INPUTS, {0: "B", 1: "S"}),
+            dynamo=False,
+        )
+    return case, path
+
+
+def optimized(path, directory):
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    model = optimize_model(str(path), model_type="bert", num_heads=2, hidden_size=8, opt_level=0)
+    assert model.get_fused_operator_statistics()["SkipLayerNormalization"] > 0
+    model.save_model_to_file(str(directory / "optimized.onnx"))
+    return directory / "optimized.onnx"
+
+
+@pytest.mark.parametrize("is_optimized", [False, True])
+def test_an_onnx_file_passes(exported, is_optimized, tmp_path):
+    from albert_np.verification.of_onnx import run_onnx
+
+    case, path = exported
+    path = optimized(path, tmp_path) if is_optimized else path
+    tensors, could_not = run_onnx(case, path)
+    comparison = compare(case, tensors)
+    assert (comparison.status, comparison.could_not) == (0, {})
+    names = {row.name for row in comparison.rows}
+    for place in range(4):  # each repetition is told from the others
+        assert f"forward/albert.encoder.layers.{place}.attention.output.layer_norm" in names
+    assert could_not == ["gradients: ONNX Runtime computes none"]
+    as_is, _ = run_onnx(case, path, as_is=True)
+    assert list(as_is) == ["outputs/logits"]
+    assert compare(case, as_is).status == 0
+
+
+def test_a_wrong_onnx_file_is_found_where_it_is(exported, tmp_path):
+    import onnx
+
+    from albert_np.verification.of_onnx import run_onnx
+
+    case, path = exported
+    model = onnx.load(path)
+    for node in model.graph.node:
+        if node.op_type == "LayerNormalization" and "albert_layers.0/full" in node.name:
+            node.attribute[[a.name for a in node.attribute].index("epsilon")].f = 1e-2
+    onnx.save(model, tmp_path / "wrong.onnx")
+    comparison = compare(case, run_onnx(case, tmp_path / "wrong.onnx")[0])
+    names = {name for row in comparison.wrong for name in row.alone.operations}
+    assert names == {f"albert.encoder.layers.{i}.output.layer_norm" for i in range(4)}
+
+
+def test_an_onnx_file_with_other_inputs_is_one_error(exported, tmp_path):
+    from albert_np.verification.of_onnx import run_onnx
+
+    case, path = exported
+    inputs = dict(case.inputs)
+    types = inputs.pop("token_type_ids")
+    with pytest.raises(ValueError, match="takes an input 'token_type_ids'; the case has input_ids"):
+        run_onnx(case._replace(inputs=inputs), path)
+    inputs |= {"token_type_ids": types, "position_ids": case.inputs["position_ids"][:, ::-1]}
+    with pytest.raises(ValueError, match="takes no position_ids, and the case has some"):
+        run_onnx(case._replace(inputs=inputs), path)
+    beyond = case.inputs | {"input_ids": case.inputs["input_ids"] + 1000}
+    with pytest.raises(ValueError, match="fails on the case's inputs"):
+        run_onnx(case._replace(inputs=beyond), path)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        run_onnx(case, tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("text")
+    with pytest.raises(ValueError, match="cannot be run by ONNX Runtime"):
+        run_onnx(case, tmp_path / "text.onnx")
