@@ -74,7 +74,7 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
     ------
     TypeError, ValueError
         If an argument is of another type or value.
-    ImportError, RuntimeError
+    ImportError, GpuError
         If the back end lacks the library or the GPU that it needs.
     """
 
@@ -122,7 +122,7 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
 
         Raises
         ------
-        ValueError, ImportError, RuntimeError
+        ValueError, ImportError, GpuError
             If there is no such back end, or it lacks the library or the GPU that it needs.
         MemoryError
             If the GPU has no room.

@@ -15,9 +15,16 @@ from models_support import (
 )
 from strict_arrays import StrictArray, StrictArrays, StrictExecutor, no_waiting, strict
 
-from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertModel
+from albert_np import (
+    AlbertConfig,
+    AlbertForMaskedLM,
+    AlbertForPreTraining,
+    AlbertModel,
+    AlbertTokenizer,
+)
 from albert_np.backend import NUMPY, Backend
 from albert_np.kernels import cuda
+from albert_np.pipelines import fill_mask
 from albert_np.training.optimizers import AdamW, clip_gradients
 
 PLAIN = replace(NUMPY, name="strict", arrays=StrictArrays())
@@ -174,6 +181,14 @@ def test_a_training_step():
             optimizer.step(gradients.parameters, 0.1)
     for name, array in reference.parameters.items():
         assert_same(model.parameters[name], array)
+
+
+def test_a_pipeline():
+    """What it is given back lies on the CPU."""
+    text, tokenizer = "The sky is [MASK].", AlbertTokenizer.from_pretrained("tiny")
+    reference, model = (AlbertForPreTraining.from_pretrained("tiny") for _ in range(2))
+    expected, masks = (fill_mask(m, tokenizer, text) for m in (reference, model.to(PLAIN)))
+    assert masks == expected
 
 
 # ---- arguments that are there already ---------------------------------------------------------

@@ -13,6 +13,7 @@ import warnings
 from albert_np.cli import answer, classify, embed, fill_mask, info, pretrain, tag, trace, warm_up
 from albert_np.cli.arguments import Parser
 from albert_np.cli.texts import with_places
+from albert_np.errors import GpuError
 
 PROGRAM = "albert-np"
 COMMANDS = (fill_mask, embed, classify, tag, answer, info, trace, pretrain, warm_up)
@@ -47,7 +48,7 @@ def main(arguments=None):
         except KeyboardInterrupt:
             print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
             return INTERRUPTED
-        except (ImportError, MemoryError, OSError, ValueError) as error:
+        except (GpuError, ImportError, MemoryError, OSError, ValueError) as error:
             message = with_places(_one_line(error), options)
             print(f"{PROGRAM}: error: {message}", file=sys.stderr)
             return 2
