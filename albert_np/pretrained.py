@@ -611,8 +611,8 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         )
         if run.plain_attention and self.dtype.name in HALVES:
             raise ValueError(
-                f"the model's dtype is {self.dtype}; the call asks for what attention has no kernel "
-                "for, and the plain pairs take float32 or float64"
+                f"the model's dtype is {self.dtype}; the call asks for what no kernel of attention "
+                "does, and the plain pairs take float32 or float64"
             )
         check_checkpoint_every(run.checkpoint_every)
         labels = self._check_labels(labels, batch)
