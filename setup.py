@@ -54,7 +54,7 @@ setup(
         "hub": HUB,
         "fast": FAST,
         "numba": NUMBA,
-        "cuda": ["cupy-cuda13x>=14", "ml_dtypes>=0.5"],
+        "cuda": ["cupy-cuda13x>=14", "nvmath-python[cu13]>=1", "ml_dtypes>=0.5"],
         "cuda-compile": CUDA_COMPILE,
         "test": [
             "pytest>=8",

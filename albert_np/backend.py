@@ -82,7 +82,7 @@ def cuda_backend():
     ------
     ImportError
         If the library is not installed.
-    RuntimeError
+    GpuError
         If there is no driver, no GPU, or too old a one.
     """
     from albert_np.kernels import cuda
@@ -114,7 +114,7 @@ def get_backend(backend):
         If there is no back end of that name.
     ImportError
         If the library that it needs is not installed.
-    RuntimeError
+    GpuError
         If it needs a GPU, and finds none that it can use.
     """
     if isinstance(backend, Backend):

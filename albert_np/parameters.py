@@ -41,20 +41,22 @@ def zeros_like(parameters):
     return allocate(shapes, dtype, like=next(iter(parameters.values())))
 
 
-def moved(parameters, origin, destination):
+def moved(parameters, origin, destination, dtype):
     """The parameters as arrays of another kind, laid out by `allocate`.
 
     Parameters
     ----------
     parameters : dict of str to array
     origin, destination : HostArrays or what stands for them on a GPU
+    dtype : dtype
 
     Returns
     -------
     dict of str to array
     """
     uploaded = {
-        name: destination.uploaded(origin.downloaded(array)) for name, array in parameters.items()
+        name: destination.uploaded(origin.downloaded(array).astype(dtype, copy=False))
+        for name, array in parameters.items()
     }
     there = zeros_like(uploaded)
     for name, array in uploaded.items():

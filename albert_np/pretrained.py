@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import partial
 from inspect import signature
 
+import numpy as np
+
 from albert_np import tensorflow
 from albert_np.arrays import HOST, on_host
 from albert_np.backend import NUMPY, get_backend
@@ -36,6 +38,7 @@ from albert_np.resizing import ResizableEmbeddings
 from albert_np.trace import Trace
 
 DTYPES = ("float32", "float64")
+HALVES = ("float16", "bfloat16")  # too narrow for the reference; the kernels of a GPU take them
 BATCH = (
     "input_ids",
     "attention_mask",
@@ -47,6 +50,15 @@ BATCH = (
 CALL_ARGUMENTS = (*BATCH, "output_attentions", "output_hidden_states", "seed", "packed")
 
 
+def dtype_of(name):
+    """The dtype of a name, bfloat16 too, which is not one of NumPy's own."""
+    if name == "bfloat16":
+        import ml_dtypes  # CuPy needs it for the same arrays
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
 class AlbertPreTrainedModel(ResizableEmbeddings):
     """What all models have in common. A model holds no result of any call.
 
@@ -55,8 +67,8 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
     config : AlbertConfig
     seed : int or None, optional
         Draws the initial parameters; None leaves them all zero, to be filled.
-    dtype : {"float32", "float64"}, optional
-        Of parameters, activations and gradients.
+    dtype : {"float32", "float64", "float16", "bfloat16"}, optional
+        Of parameters, activations and gradients; the last two on the back end "cuda" alone.
     backend : str or Backend, optional
         "numpy", the reference; "numba", fused kernels for the CPU; or "cuda", fused kernels for
         NVIDIA GPUs, whose arrays are CuPy's.
@@ -74,7 +86,7 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
     ------
     TypeError, ValueError
         If an argument is of another type or value.
-    ImportError, RuntimeError
+    ImportError, GpuError
         If the back end lacks the library or the GPU that it needs.
     """
 
@@ -98,23 +110,34 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
     def __init__(self, config, *, seed=0, dtype="float32", backend="numpy", **structure):
         if not isinstance(config, AlbertConfig):
             raise TypeError(f"config is of type {type(config).__name__}; expected AlbertConfig")
-        if getattr(dtype, "name", getattr(dtype, "__name__", dtype)) not in DTYPES:
-            raise ValueError(f"dtype is {dtype!r}; expected {' or '.join(DTYPES)}")
         backend = get_backend(backend)
+        dtype = self._checked_dtype(dtype, backend)
         self.config = config
         self.backend = NUMPY
-        self.parameters = allocate(self.parameter_shapes(config, **structure), dtype)
+        on_host = "float32" if dtype in HALVES else dtype
+        self.parameters = allocate(self.parameter_shapes(config, **structure), on_host)
         if seed is not None:
             initialize(self.parameters, config, seed)
-        self.to(backend)
+        self.to(backend, dtype)
 
-    def to(self, backend):
+    @staticmethod
+    def _checked_dtype(dtype, backend):
+        """The name of a dtype that the back end has."""
+        name = getattr(dtype, "name", getattr(dtype, "__name__", dtype))
+        known = DTYPES if backend.arrays is HOST else (*DTYPES, *HALVES)
+        if name not in known:
+            raise ValueError(f"dtype is {dtype!r}; expected {' or '.join(known)}")
+        return name
+
+    def to(self, backend, dtype=None):
         """Move the model to another back end, its parameters with it.
 
         Parameters
         ----------
         backend : str or Backend
             See the class.
+        dtype : str or dtype, optional
+            See the class. By default as it is; but on the CPU what is narrower becomes float32.
 
         Returns
         -------
@@ -122,16 +145,20 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
 
         Raises
         ------
-        ValueError, ImportError, RuntimeError
-            If there is no such back end, or it lacks the library or the GPU that it needs.
+        ValueError, ImportError, GpuError
+            If there is no such back end or dtype, or it lacks the library or the GPU that it needs.
         MemoryError
             If the GPU has no room.
         """
         backend = get_backend(backend)
         origin, destination = self.backend.arrays, backend.arrays
-        if destination is not origin:
+        if dtype is None:
+            narrow = self.dtype.name in HALVES and destination is HOST
+            dtype = "float32" if narrow else self.dtype.name
+        dtype = self._checked_dtype(dtype, backend)
+        if destination is not origin or dtype != self.dtype.name:
             with destination.computing():
-                self.parameters = moved(self.parameters, origin, destination)
+                self.parameters = moved(self.parameters, origin, destination, dtype_of(dtype))
         self.backend = backend
         return self
 
@@ -192,10 +219,11 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         if config is None:
             config = AlbertConfig.from_pretrained(directory, **changes)
         backend = get_backend(backend)
-        model = cls(config, seed=None, dtype=dtype, **structure)
+        dtype = cls._checked_dtype(dtype, backend)
+        model = cls(config, seed=None, dtype="float32" if dtype in HALVES else dtype, **structure)
         missing = load_parameters(directory, model.parameters)
         model._initialize_missing(missing, seed, directory)
-        return model.to(backend)
+        return model.to(backend, dtype)
 
     @classmethod
     def from_tensorflow(
@@ -233,10 +261,11 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         if config is None:
             config = tensorflow.read_config(path).changed(**changes)
         backend = get_backend(backend)
-        model = cls(config, seed=None, dtype=dtype, **structure)
+        dtype = cls._checked_dtype(dtype, backend)
+        model = cls(config, seed=None, dtype="float32" if dtype in HALVES else dtype, **structure)
         missing = tensorflow.load_arrays(path, model.parameters)
         model._initialize_missing(missing, seed, path)
-        return model.to(backend)
+        return model.to(backend, dtype)
 
     @classmethod
     def _split_settings(cls, config, settings):
@@ -284,9 +313,13 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             If the directory or a file cannot be written.
         """
         architectures = [type(self).__name__]
-        with self.config.written(directory, architectures=architectures, dtype=self.dtype.name):
+        dtype = "float32" if self.dtype.name in HALVES else self.dtype.name
+        with self.config.written(directory, architectures=architectures, dtype=dtype):
             downloaded = self.backend.arrays.downloaded
-            parameters = {name: downloaded(array) for name, array in self.parameters.items()}
+            parameters = {
+                name: downloaded(array).astype(dtype, copy=False)
+                for name, array in self.parameters.items()
+            }
             save_parameters(directory, parameters, max_shard_size)
 
     def prune_heads(self, heads_to_prune):
@@ -580,6 +613,11 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             plain_attention=needs_plain_attention(self.config, batch, output_attentions, backend),
             **how,
         )
+        if run.plain_attention and self.dtype.name in HALVES:
+            raise ValueError(
+                f"the model's dtype is {self.dtype}; the call asks for what no kernel of attention "
+                "does, and the plain pairs take float32 or float64"
+            )
         check_checkpoint_every(run.checkpoint_every)
         labels = self._check_labels(labels, batch)
         asked = check_packed(given["packed"])

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import pytest
-from cuda_support import NEEDS_COMPILER
+from cuda_support import BFLOAT16, FLOAT16, NEEDS_COMPILER
 from models_support import (
     CLASSES,
     WITH_A_LOSS,
@@ -15,9 +16,16 @@ from models_support import (
 )
 from strict_arrays import StrictArray, StrictArrays, StrictExecutor, no_waiting, strict
 
-from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertModel
+from albert_np import (
+    AlbertConfig,
+    AlbertForMaskedLM,
+    AlbertForPreTraining,
+    AlbertModel,
+    AlbertTokenizer,
+)
 from albert_np.backend import NUMPY, Backend
 from albert_np.kernels import cuda
+from albert_np.pipelines import fill_mask
 from albert_np.training.optimizers import AdamW, clip_gradients
 
 PLAIN = replace(NUMPY, name="strict", arrays=StrictArrays())
@@ -174,6 +182,14 @@ def test_a_training_step():
             optimizer.step(gradients.parameters, 0.1)
     for name, array in reference.parameters.items():
         assert_same(model.parameters[name], array)
+
+
+def test_a_pipeline():
+    """What it is given back lies on the CPU."""
+    text, tokenizer = "The sky is [MASK].", AlbertTokenizer.from_pretrained("tiny")
+    reference, model = (AlbertForPreTraining.from_pretrained("tiny") for _ in range(2))
+    expected, masks = (fill_mask(m, tokenizer, text) for m in (reference, model.to(PLAIN)))
+    assert masks == expected
 
 
 # ---- arguments that are there already ---------------------------------------------------------
@@ -343,3 +359,41 @@ def test_other_inputs_than_were_recorded():
         captured(input_ids=[[1, 2]])
     again = captured(input_ids=strict([[3, 2, 1]])).logits.host.copy()
     np.testing.assert_array_equal(again, captured(input_ids=[[3, 2, 1]]).logits.host)
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=str)
+def test_narrow_types(dtype):
+    """Of the kernels alone: about 12 roundings a repetition and pass, each of half a unit.
+
+    A gradient may be off by their sum, on its own scale: eps · 12 · 3 repetitions · 2 passes.
+    """
+    reference, _ = both(AlbertForMaskedLM)
+    executor = StrictExecutor()
+    backend = Backend("cuda", executor, **cuda.functions(executor))
+    model = random_model(AlbertForMaskedLM, reference.config, dtype="float32").to(backend, dtype)
+    for name, array in reference.parameters.items():
+        assert model.parameters[name].dtype == dtype
+        array[...] = model.parameters[name].host.astype(float)
+    call = batch_of(reference) | {"seed": 3}
+    expected, expected_gradients = reference.loss_and_gradients(**call)
+    loss, gradients = model.loss_and_gradients(**call)
+    bound = float(ml_dtypes.finfo(dtype).eps) * 12 * 3 * 2
+    assert loss.dtype == dtype and abs(float(loss) - expected) <= bound * expected
+    for name, gradient in expected_gradients.parameters.items():
+        ours = gradients.parameters[name]
+        assert ours.dtype == dtype
+        if not name.endswith("key.bias"):  # 0 but for rounding
+            error = np.linalg.norm(ours.host.astype(float) - gradient)
+            assert error <= bound * np.linalg.norm(gradient), name
+    with pytest.raises(ValueError, match="the plain pairs take float32 or float64"):
+        model(**call, output_attentions=True)
+    assert model.to("numpy").dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_types_are_refused_on_the_cpu(dtype):
+    with pytest.raises(ValueError, match=f"dtype is '{dtype}'; expected float32 or float64"):
+        AlbertModel(AlbertConfig(**SETTINGS), dtype=dtype)
+    with pytest.raises(ValueError, match=f"dtype is '{dtype}'; expected float32 or float64"):
+        AlbertModel.from_pretrained("tiny", dtype=dtype)

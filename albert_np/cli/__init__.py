@@ -24,6 +24,7 @@ from albert_np.cli import (
 )
 from albert_np.cli.arguments import Parser
 from albert_np.cli.texts import with_places
+from albert_np.errors import GpuError
 
 PROGRAM = "albert-np"
 COMMANDS = (fill_mask, embed, classify, tag, answer, info, trace, verify, pretrain, warm_up)
@@ -58,7 +59,7 @@ def main(arguments=None):
         except KeyboardInterrupt:
             print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
             return INTERRUPTED
-        except (ImportError, MemoryError, OSError, ValueError) as error:
+        except (GpuError, ImportError, MemoryError, OSError, ValueError) as error:
             message = with_places(_one_line(error), options)
             print(f"{PROGRAM}: error: {message}", file=sys.stderr)
             return 2

@@ -58,9 +58,9 @@ def add_model(parser):
     add_dtype(parser)
     parser.add_argument(
         "--backend",
-        choices=("numpy", "numba"),
+        choices=("numpy", "numba", "cuda"),
         default="numpy",
-        help="the reference, or fused kernels for the CPU (default: numpy)",
+        help="the reference, or fused kernels for the CPU or a GPU (default: numpy)",
     )
     parser.add_argument(
         "--threads",

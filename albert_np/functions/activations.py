@@ -103,7 +103,7 @@ def gelu_forward(x):
     cache : array, shape (...)
         x.
     """
-    return x * ndtr(x), x
+    return (x * ndtr(x)).astype(x.dtype, copy=False), x
 
 
 def gelu_backward(dy, cache):
@@ -124,7 +124,7 @@ def gelu_backward(dy, cache):
     x = cache
     with np.errstate(over="ignore"):
         density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-    return dy * (ndtr(x) + x * density)
+    return (dy * (ndtr(x) + x * density)).astype(dy.dtype, copy=False)
 
 
 def relu_forward(x):
@@ -142,7 +142,7 @@ def relu_forward(x):
     cache : array, shape (...)
         y.
     """
-    y = np.where(x.real <= 0, 0, x)  # so that not a number stays not a number
+    y = np.where(x.real <= 0, x.dtype.type(0), x)  # so that not a number stays not a number
     return y, y
 
 

@@ -131,7 +131,8 @@ def _scaled(x, dropout):
     """x / (1 − p) where x stays, and 0 where it is dropped."""
     if dropout.probability == 1:
         return np.zeros_like(x)
-    return np.where(keep_mask(x.shape, dropout, x), x * (1 / (1 - dropout.probability)), 0)
+    kept = x * x.dtype.type(1 / (1 - dropout.probability))
+    return np.where(keep_mask(x.shape, dropout, x), kept, x.dtype.type(0))
 
 
 def dropout_forward(x, dropout):

@@ -35,7 +35,8 @@ def predict(model, tokenizer, rows, *names):
     for start in range(0, len(rows), BATCH_SIZE):
         batch = padded_batch(rows[start : start + BATCH_SIZE], tokenizer.pad_token_id)
         outputs = model(**batch, return_dict=True)
-        yield from zip(*(outputs[name] for name in names), strict=True)
+        downloaded = model.backend.arrays.downloaded
+        yield from zip(*(downloaded(outputs[name]) for name in names), strict=True)
 
 
 def padded_batch(rows, pad_token_id):

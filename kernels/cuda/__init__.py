@@ -6,11 +6,19 @@ executor's matter: `cupy_executor.CupyExecutor` on a GPU, `host.HostExecutor` on
 
 import functools
 
-from albert_np.kernels.cuda import attention, cross_entropy, gelu_new, layer_norm, linear
+from albert_np.kernels.cuda import (
+    attention,
+    cross_entropy,
+    embedding,
+    gelu_new,
+    layer_norm,
+    linear,
+)
 
 FUNCTIONS = (
     linear.linear_forward,
     linear.linear_backward,
+    embedding.embedding_backward,
     attention.attention_forward,
     attention.attention_backward,
     layer_norm.layer_norm_forward,

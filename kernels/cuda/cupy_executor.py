@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from albert_np.errors import GpuError
 from albert_np.kernels.cuda.cublas_lt import MatrixProducts
 from albert_np.kernels.cuda.launch import SOURCES, Struct, program
 from albert_np.kernels.cuda.launcher import STATIC_SHARED
@@ -37,7 +38,7 @@ class CupyExecutor:
     ------
     ImportError
         If CuPy or nvmath-python is not installed.
-    RuntimeError
+    GpuError
         If there is no driver, no GPU, or too old a one.
     """
 
@@ -55,12 +56,10 @@ class CupyExecutor:
             device = cupy.cuda.Device()
             attributes = device.attributes
         except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise RuntimeError(
-                f"the back end 'cuda' found no GPU that it can use: {error}"
-            ) from None
+            raise GpuError(f"the back end 'cuda' found no GPU that it can use: {error}") from None
         self.capability = divmod(int(device.compute_capability), 10)
         if self.capability < OLDEST:
-            raise RuntimeError(
+            raise GpuError(
                 f"the GPU has compute capability {'.'.join(map(str, self.capability))}; "
                 f"the back end 'cuda' needs {'.'.join(map(str, OLDEST))}"
             )
