@@ -260,6 +260,7 @@ def check_attention(
     packed=False,
     dropout=True,
     rounded_weights=False,
+    backward_version=None,
     seed=0,
 ):
     """Context and gradients, of a padded batch or a packed one.
@@ -267,8 +268,9 @@ def check_attention(
     The last sequence has every key masked; the first of several has, where padding stays, its
     first half masked, so that whole tiles come before the first key that counts. `rounded_weights`:
     the kernel multiplies probabilities and gradients of scores that are rounded to the type, as
-    tensor cores take them.
+    tensor cores take them. `backward_version`: where it is not the same.
     """
+    back = version if backward_version is None else backward_version
     functions = cuda.functions(executor)
     rng = np.random.default_rng(seed)
     B, S = batch
@@ -287,11 +289,11 @@ def check_attention(
         real = mask[where.places]
         arguments = x[where.places], heads, None if real.all() else real, drop, where
         actual, cache = functions["attention_forward"](*arguments, version=version)
-        gradient = functions["attention_backward"](dcontext[where.places], cache, version=version)
+        gradient = functions["attention_backward"](dcontext[where.places], cache, version=back)
         dcontext64 = dcontext64 * where.real[..., None]
     else:
         actual, cache = functions["attention_forward"](x, heads, mask, drop, version=version)
-        gradient = functions["attention_backward"](dcontext, cache, version=version)
+        gradient = functions["attention_backward"](dcontext, cache, version=back)
 
     expected, reference = attention_forward(x64, heads, mask, drop)
     expected_gradient = attention_backward(dcontext64, reference)

@@ -603,6 +603,75 @@ __device__ __forceinline__ void store_product(T* first, long long stride, int co
         }
 }
 
+// The online softmax of 16 rows, from `first_query` on, and 64 columns: scores become p̃, not divided
+// by their sum yet. What the two rows' sums so far are multiplied by is the answer.
+__device__ __forceinline__ Pair<float> softmax_of_tile(float (&scores)[ROWS / 8][4],
+                                                       float (&largest)[2], float (&total)[2],
+                                                       const Batch& batch, const Dropout& dropout,
+                                                       const Sequence& sequence, bool none_real,
+                                                       int first_query, int first_key) {
+    float now_largest[2] = {largest[0], largest[1]};
+#pragma unroll
+    for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int key = first_key + n * 8 + column_in_product(i);
+            if (key >= sequence.length) continue;
+            scores[n][i] = masked_score(batch, sequence.start + key, none_real,
+                                        scores[n][i] * (float(batch.scale) * LOG2_E));
+            now_largest[i / 2] = fmax(now_largest[i / 2], scores[n][i]);
+        }
+    float rescale[2], sum[2] = {};
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        now_largest[half] = warp_max<4>(now_largest[half]);
+        rescale[half] = power_of_2(largest[half] - now_largest[half]);
+        largest[half] = now_largest[half];
+    }
+#pragma unroll
+    for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int key = first_key + n * 8 + column_in_product(i);
+            const int query = first_query + row_in_product(i);
+            const bool inside = key < sequence.length;
+            scores[n][i] = inside ? power_of_2(scores[n][i] - largest[i / 2]) : 0.0f;
+            sum[i / 2] += scores[n][i];
+            if (dropout.enabled && inside && query < sequence.length)
+                scores[n][i] *= keep_scale<float>(dropout, blockIdx.z, blockIdx.y, sequence.start,
+                                                  query, key);
+        }
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        total[half] = total[half] * rescale[half] + warp_sum<4>(sum[half]);
+    return {rescale[0], rescale[1]};
+}
+template <int N>
+__device__ __forceinline__ void rescale_rows(float (&sums)[N][4], const Pair<float>& rescale) {
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) sums[n][i] *= i < 2 ? rescale.first : rescale.second;
+}
+
+// A warp's 16 rows of the context and of L, of a block whose first token is `own`.
+template <int D_MAX, class T>
+__device__ __forceinline__ void store_context(T* context, float* log_sum_exp,
+                                              float (&sums)[D_MAX / 8][4],
+                                              const float (&largest)[2], const float (&total)[2],
+                                              const Batch& batch, int head, int own, int count) {
+    const int D = batch.head_size;
+    rescale_rows(sums, {1 / total[0], 1 / total[1]});
+    store_product<D_MAX>(context_row(context, batch, own, head), (long long)batch.heads * D, count, D,
+                         sums, 1.0f);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int at = threadIdx.x / WARP_SIZE * 16 + row_in_product(2 * half);
+        if (at < count && threadIdx.x % 4 == 0)
+            log_sum_exp[at_row(batch, own + at, head)] = largest[half] * LN_2 + log(total[half]);
+    }
+}
+
 // Forward. Grid: (longest / 64, heads, sequences). Shared memory: a tile of q, two of k, two of v.
 template <class T, int D_MAX>
 __global__ void __launch_bounds__(WARPS * WARP_SIZE, 2)
@@ -643,59 +712,14 @@ attention_forward_3(const T* query_key_value, T* context, float* log_sum_exp, Ba
         float scores[ROWS / 8][4];
         matrix_products<D_MAX, ROWS>(queries, row, keys + buffer, scores);
 
-        float now_largest[2] = {largest[0], largest[1]};
-#pragma unroll
-        for (int n = 0; n < ROWS / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int key = first + n * 8 + column_in_product(i);
-                if (key >= sequence.length) continue;
-                scores[n][i] = masked_score(batch, sequence.start + key, none_real,
-                                            scores[n][i] * (float(batch.scale) * LOG2_E));
-                now_largest[i / 2] = fmax(now_largest[i / 2], scores[n][i]);
-            }
-        float rescale[2], sum[2] = {};
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            now_largest[half] = warp_max<4>(now_largest[half]);
-            rescale[half] = power_of_2(largest[half] - now_largest[half]);
-            largest[half] = now_largest[half];
-        }
-#pragma unroll
-        for (int n = 0; n < ROWS / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int key = first + n * 8 + column_in_product(i);
-                const int query = first_query + row + row_in_product(i);
-                const bool inside = key < sequence.length;
-                scores[n][i] = inside ? power_of_2(scores[n][i] - largest[i / 2]) : 0.0f;
-                sum[i / 2] += scores[n][i];
-                if (dropout.enabled && inside && query < sequence.length)
-                    scores[n][i] *= keep_scale<float>(dropout, blockIdx.z, head, sequence.start,
-                                                      query, key);
-            }
-#pragma unroll
-        for (int half = 0; half < 2; half++)
-            total[half] = total[half] * rescale[half] + warp_sum<4>(sum[half]);
-#pragma unroll
-        for (int n = 0; n < D_MAX / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) sums[n][i] *= rescale[i / 2];
+        const Pair<float> rescale =
+            softmax_of_tile(scores, largest, total, batch, dropout, sequence, none_real,
+                            first_query + row, first);
+        rescale_rows(sums, rescale);
         matrix_add_weighted<D_MAX, ROWS>(sums, scores, values + buffer);
         __syncthreads();  // all have used this tile: the copies after the next may overwrite it
     }
-#pragma unroll
-    for (int n = 0; n < D_MAX / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) sums[n][i] /= total[i / 2];
-    store_product<D_MAX>(context_row(context, batch, own, head), (long long)batch.heads * D, count, D,
-                         sums, 1.0f);
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int at = row + row_in_product(2 * half);
-        if (at < count && threadIdx.x % 4 == 0)
-            log_sum_exp[at_row(batch, own + at, head)] = largest[half] * LN_2 + log(total[half]);
-    }
+    store_context<D_MAX>(context, log_sum_exp, sums, largest, total, batch, head, own, count);
 }
 
 // p̃ and ds of 16 rows, from q·k and dc·v; 0 outside the sequence.
@@ -832,4 +856,165 @@ attention_backward_key_3(const T* dcontext, const T* query_key_value, const floa
                          batch.scale);
     store_product<D_MAX>(row_of(dquery_key_value, batch, VALUE, own, head), stride, count, D, dvalue,
                          1.0f);
+}
+
+// ---- Version 4: Hopper's own instructions, for float16 and bfloat16 on compute capability 9.0 ----
+//
+// Not run on a GPU yet: on the CPU, against the stand-in, and compiled. Asked for by its number only.
+//
+// A block's warps have parts. One lane of the last warp brings tiles of 64 keys and values by bulk
+// copies, two tiles in turn, and each copy counts its bytes at a barrier; four warps together, a
+// warpgroup, multiply 64 rows of scores with them (wgmma), and there are three, or two with wide
+// heads. No warp waits for all: a tile's barriers say that its keys are here, that its values are,
+// and that it is used up.
+//
+// A tile is panels of 64 columns, rows of 128 bytes: as wide as a copy's mixing of banks goes. One
+// layout serves both products: for q·k the columns are summed over, for p·v the rows. Probabilities
+// go from one product to the next in registers, as in version 3.
+//
+// Operations: 4 S² D a head. Bytes: 4 S D numbers, of which keys and values are read S/192 times, or
+// S/128 with wide heads, mostly from the cache. Limit: an exponential a score for 4 D operations. A multiprocessor does 16
+// of them and 4096 operations on its tensor cores a clock, so that at D = 64 both take equally long,
+// and at D = 128 the tensor cores twice as long: neither is idle only if one warpgroup multiplies while
+// another is at its softmax.
+
+constexpr int PANEL = 64, PANEL_SIZE = PANEL * PANEL;
+constexpr int WARPGROUP = 4 * WARP_SIZE, STAGES = 2;
+template <int D_MAX>
+constexpr int WARPGROUPS = D_MAX == 64 ? 3 : 2;  // as many as have registers for their sums
+constexpr int CONSUMERS_BARRIER = 1;
+
+template <class T>
+struct Stages {
+    T *queries, *keys, *values;
+    PhaseBarrier *queries_here, *keys_here, *values_here, *used;
+};
+
+// One thread's part: what the others multiply, in the order in which they do.
+template <class T, int D_MAX>
+__device__ __forceinline__ void bring_tiles(const Stages<T>& stages, const TensorMap* rows,
+                                            const Batch& batch, const Sequence& sequence, int head,
+                                            int first_query, int groups) {
+    constexpr int PANELS = D_MAX / PANEL, TILE_SIZE = PANELS * PANEL_SIZE;
+    const auto copy_tile_of = [&](T* tile, int part, int first, PhaseBarrier* here) {
+#pragma unroll
+        for (int panel = 0; panel < PANELS; panel++)
+            copy_box(tile + panel * PANEL_SIZE, rows, sequence.start + first,
+                     part * batch.heads + head, panel * PANEL, here);
+    };
+    constexpr int TILE_BYTES = TILE_SIZE * sizeof(T);
+    phase_expect(stages.queries_here, groups * TILE_BYTES);
+    for (int group = 0; group < groups; group++)
+        copy_tile_of(stages.queries + group * TILE_SIZE, QUERY, first_query + group * PANEL,
+                     stages.queries_here);
+    for (int first = 0; first < sequence.length; first += PANEL) {
+        const int stage = first / PANEL % STAGES, round = first / PANEL / STAGES;
+        phase_wait(stages.used + stage, (round + 1) % 2);  // of the round before; at first, at once
+        phase_expect(stages.keys_here + stage, TILE_BYTES);
+        copy_tile_of(stages.keys + stage * TILE_SIZE, KEY, first, stages.keys_here + stage);
+        phase_expect(stages.values_here + stage, TILE_BYTES);
+        copy_tile_of(stages.values + stage * TILE_SIZE, VALUE, first, stages.values_here + stage);
+    }
+}
+
+// Rows beyond the sequence are those of the next. Their p is 0, but 0 times infinity is not: zeros.
+template <class T, int D_MAX>
+__device__ __forceinline__ void clear_rows(T* tile, int first_row, int groups) {
+    constexpr int SIZE = Pack<T>::SIZE, PACKS = PANEL / SIZE;
+    for (int panel = 0; panel < D_MAX / PANEL; panel++)
+        for (int at = first_row * PACKS + threadIdx.x; at < PANEL * PACKS; at += groups * WARPGROUP)
+            store_pack(tile + panel * PANEL_SIZE + at * SIZE, Pack<T>{});
+    fence_async();
+    barrier_of(CONSUMERS_BARRIER, groups * WARPGROUP);
+}
+
+// A warpgroup's part: 64 rows of the context.
+template <class T, int D_MAX>
+__device__ __forceinline__ void attend(const Stages<T>& stages, T* context, float* log_sum_exp,
+                                       const Batch& batch, const Dropout& dropout,
+                                       const Sequence& sequence, bool none_real, int head,
+                                       int first_query, int groups) {
+    constexpr int PANELS = D_MAX / PANEL, TILE_SIZE = PANELS * PANEL_SIZE, STEP = 16;
+    const int row = threadIdx.x / WARP_SIZE * 16;
+    const T* queries = stages.queries + threadIdx.x / WARPGROUP * TILE_SIZE;
+    float largest[2] = {lowest<float>(), lowest<float>()}, total[2] = {};
+    float sums[D_MAX / 8][4] = {};
+    phase_wait(stages.queries_here, 0);
+    for (int first = 0; first < sequence.length; first += PANEL) {
+        const int stage = first / PANEL % STAGES, parity = first / PANEL / STAGES % 2;
+        const T* keys = stages.keys + stage * TILE_SIZE;
+        T* values = stages.values + stage * TILE_SIZE;
+        phase_wait(stages.keys_here + stage, parity);
+        float scores[PANEL / 8][4];
+        multiply_begin();
+#pragma unroll
+        for (int d = 0; d < D_MAX; d += STEP) {
+            const int at = d / PANEL * PANEL_SIZE + d % PANEL;
+            multiply_async<T>(scores, matrix_at(queries + at), matrix_at(keys + at), d > 0);
+        }
+        multiply_commit();
+        multiply_wait(scores);
+
+        const Pair<float> rescale = softmax_of_tile(scores, largest, total, batch, dropout, sequence,
+                                                    none_real, first_query + row, first);
+        rescale_rows(sums, rescale);
+        unsigned weights[PANEL / STEP][4];
+#pragma unroll
+        for (int n = 0; n < PANEL / 8; n++)
+#pragma unroll
+            for (int half = 0; half < 2; half++)
+                weights[n / 2][n % 2 * 2 + half] =
+                    narrow_pair<T>(scores[n][half * 2], scores[n][half * 2 + 1]);
+
+        phase_wait(stages.values_here + stage, parity);
+        if (sequence.length - first < PANEL)
+            clear_rows<T, D_MAX>(values, sequence.length - first, groups);
+        multiply_begin();
+#pragma unroll
+        for (int j = 0; j < PANEL / STEP; j++)
+#pragma unroll
+            for (int panel = 0; panel < PANELS; panel++)
+                multiply_async_transposed<T>(
+                    sums + panel * (PANEL / 8), weights[j],
+                    matrix_at(values + panel * PANEL_SIZE + j * STEP * PANEL));
+        multiply_commit();
+        multiply_wait(sums);
+        if (threadIdx.x % WARP_SIZE == 0) phase_arrive(stages.used + stage);
+    }
+    store_context<D_MAX>(context, log_sum_exp, sums, largest, total, batch, head,
+                         sequence.start + first_query, sequence.length - first_query);
+}
+
+// Forward. Grid: (longest / 192 or / 128, heads, sequences). Shared memory: a tile of q for each
+// warpgroup, two of k and two of v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(WARPGROUPS<D_MAX> * WARPGROUP + WARP_SIZE, 1)
+attention_forward_4(const __grid_constant__ TensorMap rows, T* context, float* log_sum_exp,
+                    Batch batch, Dropout dropout) {
+    constexpr int TILE_SIZE = D_MAX / PANEL * PANEL_SIZE;
+    DYN_SHARED(T, dynamic);
+    SHARED(PhaseBarrier, barriers, [1 + 3 * STAGES]);
+    const int first_query = blockIdx.x * WARPGROUPS<D_MAX> * PANEL, head = blockIdx.y;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    // Warpgroups that have rows; another has nothing to do.
+    const int groups = min(WARPGROUPS<D_MAX>, (sequence.length - first_query + PANEL - 1) / PANEL);
+    T* queries = dynamic + (1024 - shared_address(dynamic) % 1024) % 1024 / sizeof(T);
+    T* keys = queries + WARPGROUPS<D_MAX> * TILE_SIZE;
+    const Stages<T> stages = {queries,      keys,          keys + STAGES * TILE_SIZE,
+                              barriers,     barriers + 1,  barriers + 1 + STAGES,
+                              barriers + 1 + 2 * STAGES};
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 1 + 2 * STAGES; i++) phase_begin(barriers + i, 1);
+        for (int stage = 0; stage < STAGES; stage++)
+            phase_begin(stages.used + stage, groups * WARPGROUP / WARP_SIZE);
+        fence_async();
+    }
+    __syncthreads();
+    if (threadIdx.x == WARPGROUPS<D_MAX> * WARPGROUP)
+        bring_tiles<T, D_MAX>(stages, &rows, batch, sequence, head, first_query, groups);
+    else if (static_cast<int>(threadIdx.x) < groups * WARPGROUP)
+        attend<T, D_MAX>(stages, context, log_sum_exp, batch, dropout, sequence, none_real, head,
+                         first_query, groups);
 }

@@ -14,7 +14,7 @@ from albert_np.kernels.cuda.arrays import (
     launch,
     wide,
 )
-from albert_np.kernels.cuda.launch import Struct
+from albert_np.kernels.cuda.launch import Struct, TensorMap
 
 FILE = "attention.cu"
 
@@ -121,7 +121,10 @@ def attention_forward(
         shared_limit=executor.shared_limit,
     )
     plan = launcher.attention_forward(problem, version)
-    launch(executor, FILE, plan, query_key_value, context, log_sum_exp, batch, drop)
+    rows = query_key_value
+    if plan.box:
+        rows = TensorMap(rows, (tokens, 3 * num_attention_heads, head_size), plan.box)
+    launch(executor, FILE, plan, rows, context, log_sum_exp, batch, drop)
     return context, AttentionCache(query_key_value, context, log_sum_exp, problem, batch, drop)
 
 
