@@ -17,6 +17,7 @@ except RuntimeError:
     pytest.skip("nvidia-cuda-nvrtc is not installed", allow_module_level=True)
 
 WIDTHS = sample((8, 256, 768, 1024, 2048, 4096, 8192), (768, 8192))
+HOPPER_S_VERSION = 4  # of attention: its instructions are those of sm_90a alone
 ARCHITECTURES = ("sm_80", "sm_90a", "sm_100")
 
 
@@ -56,6 +57,7 @@ def attention_kernels(dtype, version):
         )
         with contextlib.suppress(ValueError):
             kernels.add(launcher.attention_forward(problem, version).kernel)
+        with contextlib.suppress(ValueError):
             kernels |= {plan.kernel for plan in launcher.attention_backward(problem, version)}
     return kernels
 
@@ -63,7 +65,7 @@ def attention_kernels(dtype, version):
 FILES = {
     "gelu_new.cu": (1, 2),
     "layer_norm.cu": (1, 2),
-    "attention.cu": (1, 2, 3),
+    "attention.cu": (1, 2, 3, 4),
     "cross_entropy.cu": (1,),
 }
 
@@ -82,7 +84,7 @@ def test_old_gpus(file, dtype):
 @pytest.mark.parametrize("dtype", sample(DTYPES, [FLOAT16]), ids=str)
 @pytest.mark.parametrize("file", FILES)
 def test_tuned_versions_do_not_spill(file, dtype, architecture):
-    versions = FILES[file]
+    versions = [v for v in FILES[file] if v < HOPPER_S_VERSION or architecture == "sm_90a"]
     kernels = sorted(set().union(*(kernels_of(file, dtype, version) for version in versions)))
     for kernel, report in compile_kernels(file, kernels, architecture).items():
         assert report.shared_bytes <= launcher.STATIC_SHARED

@@ -908,8 +908,9 @@ __device__ __forceinline__ void bring_tiles(const Stages<T>& stages, const Tenso
         copy_tile_of(stages.queries + group * TILE_SIZE, QUERY, first_query + group * PANEL,
                      stages.queries_here);
     for (int first = 0; first < sequence.length; first += PANEL) {
-        const int stage = first / PANEL % STAGES, round = first / PANEL / STAGES;
-        phase_wait(stages.used + stage, (round + 1) % 2);  // of the round before; at first, at once
+        const int stage = first / PANEL % STAGES;
+        // Of the round before; in the first, at once.
+        phase_wait(stages.used + stage, (first / PANEL / STAGES + 1) % 2);
         phase_expect(stages.keys_here + stage, TILE_BYTES);
         copy_tile_of(stages.keys + stage * TILE_SIZE, KEY, first, stages.keys_here + stage);
         phase_expect(stages.values_here + stage, TILE_BYTES);

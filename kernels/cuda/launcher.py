@@ -181,7 +181,7 @@ HOPPER = (9, 0)  # the only ones that have version 4's
 PANEL, STAGES = 64, 2  # of version 4: rows and columns that one copy brings; tiles in turn
 PANEL_BYTES = PANEL * 128
 WARPGROUPS = {64: 3, 128: 2}  # that multiply, 64 rows each; by head size
-# Not the default until they have been run on a GPU: the CPU's stand-in for its tensor maps, phases and
+# Not the default until they have been run on a GPU: the stand-in for its tensor maps, phases and
 # descriptors may share a mistake with the kernel, and a barrier that never ends hangs the GPU.
 NOT_RUN_ON_A_GPU_YET = (4,)
 
