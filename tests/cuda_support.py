@@ -262,6 +262,7 @@ def check_attention(
     dropout=True,
     rounded_weights=False,
     forward_only=False,
+    gaps=True,
     seed=0,
 ):
     """Context and gradients, of a padded batch or a packed one.
@@ -269,7 +270,7 @@ def check_attention(
     The last sequence has every key masked; the first of several has, where padding stays, its
     first half masked, so that whole tiles come before the first key that counts. `rounded_weights`:
     the kernel multiplies probabilities and gradients of scores that are rounded to the type, as
-    tensor cores take them.
+    tensor cores take them. `gaps`: masked tokens stand between others.
     """
     functions = cuda.functions(executor)
     rng = np.random.default_rng(seed)
@@ -278,7 +279,7 @@ def check_attention(
     dcontext = random(rng, (B, S, heads * head_size), dtype)
     mask = None
     if masked or packed:
-        mask = rng.random((B, S)) < 0.8
+        mask = rng.random((B, S)) < 0.8 if gaps else np.arange(S) < 0.8 * S * np.ones((B, 1))
         if not packed:
             mask[0, : S // 2] = False
         mask[-1] = False

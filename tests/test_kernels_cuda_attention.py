@@ -55,6 +55,12 @@ def test_tensor_cores(dtype, kind):
         )
 
 
+def test_tensor_cores_where_scores_of_a_packed_batch_share_draws():
+    """Tokens stand as in the padded batch, from its first column on."""
+    arguments = {"packed": True, "gaps": False, "rounded_weights": True}
+    check_attention(HostExecutor(1), FLOAT16, (2, 90), 2, 16, 3, **arguments)
+
+
 @pytest.mark.parametrize("head_size", sample([8, 64, 72, 128], [72]))
 def test_head_sizes_of_tensor_cores(head_size):
     check_attention(HostExecutor(), FLOAT16, (1, 33), 2, head_size, 3, rounded_weights=True)

@@ -125,3 +125,24 @@ def test_spills_are_seen(tmp_path):
     )
     report = compile_kernels("wide.cu", ["wide_array"], "sm_90a", tmp_path)["wide_array"]
     assert report.stack_bytes >= 2048 and report.shared_bytes == 256
+
+
+def test_sums_that_are_read_too_early_are_seen(tmp_path):
+    """The compiler would wait for them, and say so."""
+    for header in SOURCES.glob("*.cuh"):
+        (tmp_path / header.name).write_bytes(header.read_bytes())
+    (tmp_path / "early.cu").write_text(
+        '#include "device.cuh"\n'
+        "__global__ void early(float* y) {\n"
+        "    SHARED(Half, tile, [4096]);\n"
+        "    float sums[8][4] = {};\n"
+        "    multiply_begin();\n"
+        "    multiply_async<Half>(sums, matrix_at(tile), matrix_at(tile), true);\n"
+        "    multiply_commit();\n"
+        "    y[threadIdx.x] = sums[0][0];\n"
+        "    multiply_wait(sums);\n"
+        "    y[threadIdx.x + 128] = sums[0][1];\n"
+        "}\n"
+    )
+    with pytest.raises(CompileError, match="wgmma.wait_group is injected"):
+        compile_kernels("early.cu", ["early"], "sm_90a", tmp_path)

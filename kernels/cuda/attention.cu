@@ -74,18 +74,23 @@ __device__ __forceinline__ A masked_score(const Batch& batch, int key_token, boo
     return score;
 }
 
-// What p of one query and one key is multiplied by: 0 or 1 / (1 − p).
-template <class A>
-__device__ __forceinline__ A keep_scale(const Dropout& dropout, int sequence, int head, int start,
-                                        int query, int key) {
-    if (!dropout.enabled) return A(1);
+// Dropout's word of one query and one key.
+__device__ __forceinline__ unsigned word_of_score(const Dropout& dropout, int sequence, int head,
+                                                  int start, int query, int key) {
     unsigned row = query, column = key;
     if (dropout.packed_columns) {
         row = dropout.packed_columns[start + query];
         column = dropout.packed_columns[start + key];
     }
-    const Words words = philox(dropout, column / 4, row, sequence, head);
-    return word_of(words, column) >= dropout.threshold ? A(dropout.scale) : A(0);
+    return word_of(philox(dropout, column / 4, row, sequence, head), column);
+}
+// What p of one query and one key is multiplied by: 0 or 1 / (1 − p).
+template <class A>
+__device__ __forceinline__ A keep_scale(const Dropout& dropout, int sequence, int head, int start,
+                                        int query, int key) {
+    if (!dropout.enabled) return A(1);
+    const unsigned word = word_of_score(dropout, sequence, head, start, query, key);
+    return word >= dropout.threshold ? A(dropout.scale) : A(0);
 }
 
 template <class T>
@@ -511,7 +516,7 @@ attention_backward_key_2(const T* dcontext, const T* query_key_value, const wide
 // Exponentials are powers of 2, which the GPU has an instruction for; scores and L are scaled to suit.
 //
 // Limit: the tensor cores, as far as the exponentials beside them allow, one a score for 4 D operations.
-// With dropout it is Philox instead: each score draws four words, some 100 operations, and uses one.
+// With dropout it is Philox beside it: four words, some 100 operations, serve four scores.
 
 constexpr int WARPS = 4, ROWS = 16 * WARPS;
 constexpr int COLUMNS = 32;  // of scores a tile in backward: what registers hold beside the sums
@@ -588,6 +593,82 @@ __device__ __forceinline__ int column_in_product(int i) {
     return threadIdx.x % 4 * 2 + i % 2;
 }
 
+// Whether a sequence's tokens stand side by side in the padded batch, from its first column on.
+__device__ __forceinline__ bool side_by_side(const Dropout& dropout, const Sequence& sequence) {
+    const int last = sequence.length - 1;
+    return !dropout.packed_columns || dropout.packed_columns[sequence.start + last] == last;
+}
+
+// The words of a lane's four scores of a 16 × 8 product, from `row` and `column` on. Four keys from a
+// multiple of 4 on share one draw, and lie with two lanes or four: each draws once, for one of the
+// rows or columns that they share, and hands the others theirs.
+template <bool KEYS_ARE_ROWS>
+__device__ __forceinline__ Words words_of_product(const Dropout& dropout, int row, int column) {
+    const int head = blockIdx.y, b = blockIdx.z;
+    Words own;
+    if (KEYS_ARE_ROWS) {  // the lanes of four keys; of the i-th, the draw for everyone's number i
+        const int place = threadIdx.x / 4 % 4;
+        const int key = row + row_in_product(place), query = column + column_in_product(place);
+        const Words drawn = philox(dropout, key / 4, query, b, head);
+        Words received;
+#pragma unroll
+        for (int away = 0; away < 4; away++)
+            received.values[away] =
+                __shfl_xor_sync(ALL_LANES, word_of(drawn, place ^ away), 4 * away);
+#pragma unroll
+        for (int i = 0; i < 4; i++) own.values[i] = word_of(received, place ^ i);
+    } else {  // two lanes: the first draws for the first row, the second for the other
+        const bool second = threadIdx.x % 2;
+        const int key = column + column_in_product(0), query = row + row_in_product(second ? 2 : 0);
+        const Words drawn = philox(dropout, key / 4, query, b, head);
+        const unsigned(&w)[4] = drawn.values;
+        const unsigned low = __shfl_xor_sync(ALL_LANES, second ? w[0] : w[2], 1);
+        const unsigned high = __shfl_xor_sync(ALL_LANES, second ? w[1] : w[3], 1);
+        own = {{second ? low : w[0], second ? high : w[1], second ? w[2] : low, second ? w[3] : high}};
+    }
+    return own;
+}
+
+// The same, a draw for each: for tokens with others between them, that were masked.
+template <bool KEYS_ARE_ROWS>
+__device__ __forceinline__ Words words_one_by_one(const Dropout& dropout, const Sequence& sequence,
+                                                  int row, int column) {
+    Words own = {};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int a = row + row_in_product(i), b = column + column_in_product(i);
+        const int query = KEYS_ARE_ROWS ? b : a, key = KEYS_ARE_ROWS ? a : b;
+        if (query < sequence.length && key < sequence.length)
+            own.values[i] =
+                word_of_score(dropout, blockIdx.z, blockIdx.y, sequence.start, query, key);
+    }
+    return own;
+}
+
+// Which of a lane's scores of 16 rows and N columns dropout keeps: of number i of the n-th product,
+// bit 4n + i. One product after the other, so that no more registers are needed than for one.
+template <bool KEYS_ARE_ROWS, int N>
+__device__ __forceinline__ unsigned kept_scores(const Dropout& dropout, const Sequence& sequence,
+                                                int row, int column) {
+    const bool shared_draws = side_by_side(dropout, sequence);
+    unsigned kept = 0;
+#pragma unroll 1
+    for (int n = 0; n < N / 8; n++) {
+        const int at = column + n * 8;
+        const Words words = shared_draws
+                                ? words_of_product<KEYS_ARE_ROWS>(dropout, row, at)
+                                : words_one_by_one<KEYS_ARE_ROWS>(dropout, sequence, row, at);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            kept |= static_cast<unsigned>(words.values[i] >= dropout.threshold) << (4 * n + i);
+    }
+    return kept;
+}
+// What the score of that number is multiplied by: 0 or 1 / (1 − p).
+__device__ __forceinline__ float scale_of(const Dropout& dropout, unsigned kept, int n, int i) {
+    return kept >> (4 * n + i) & 1 ? float(dropout.scale) : 0.0f;
+}
+
 template <int D_MAX, class T>
 __device__ __forceinline__ void store_product(T* first, long long stride, int count, int head_size,
                                               const float (&sums)[D_MAX / 8][4], float scale) {
@@ -633,14 +714,17 @@ __device__ __forceinline__ Pair<float> softmax_of_tile(float (&scores)[ROWS / 8]
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int key = first_key + n * 8 + column_in_product(i);
-            const int query = first_query + row_in_product(i);
-            const bool inside = key < sequence.length;
-            scores[n][i] = inside ? power_of_2(scores[n][i] - largest[i / 2]) : 0.0f;
+            scores[n][i] =
+                key < sequence.length ? power_of_2(scores[n][i] - largest[i / 2]) : 0.0f;
             sum[i / 2] += scores[n][i];
-            if (dropout.enabled && inside && query < sequence.length)
-                scores[n][i] *= keep_scale<float>(dropout, blockIdx.z, blockIdx.y, sequence.start,
-                                                  query, key);
         }
+    if (dropout.enabled) {
+        const unsigned kept = kept_scores<false, ROWS>(dropout, sequence, first_query, first_key);
+#pragma unroll
+        for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) scores[n][i] *= scale_of(dropout, kept, n, i);
+    }
 #pragma unroll
     for (int half = 0; half < 2; half++)
         total[half] = total[half] * rescale[half] + warp_sum<4>(sum[half]);
@@ -731,6 +815,9 @@ __device__ __forceinline__ void rebuild_product(float (&products)[COLUMNS / 8][4
                                                 const Sequence& sequence, bool none_real,
                                                 int first_row, int first_column) {
     const int head = blockIdx.y;
+    unsigned kept = ~0u;
+    if (dropout.enabled)
+        kept = kept_scores<KEYS_ARE_ROWS, COLUMNS>(dropout, sequence, first_row, first_column);
 #pragma unroll
     for (int n = 0; n < COLUMNS / 8; n++)
 #pragma unroll
@@ -746,10 +833,9 @@ __device__ __forceinline__ void rebuild_product(float (&products)[COLUMNS / 8][4
             const float score = masked_score(batch, sequence.start + key, none_real,
                                              products[n][i] * float(batch.scale));
             const float p = power_of_2((score - log_sum_exp[at]) * LOG2_E);
-            const float keep =
-                keep_scale<float>(dropout, blockIdx.z, head, sequence.start, query, key);
-            products[n][i] = p * keep;
-            dvalues[n][i] = p * (dvalues[n][i] * keep - delta[at]);
+            const float scale = scale_of(dropout, kept, n, i);
+            products[n][i] = p * scale;
+            dvalues[n][i] = p * (dvalues[n][i] * scale - delta[at]);
         }
 }
 

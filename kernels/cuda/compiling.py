@@ -33,8 +33,8 @@ class Report(NamedTuple):
 
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", re.S)
-# What ptxas says where it cannot tell that the registers of a wgmma are left alone.
-SERIAL = "wgmma.mma_async instructions are serialized"
+# Where ptxas must help multiplications whose registers are not left alone.
+HELPED = re.compile(r"^ptxas .*wgmma.*", re.M)
 FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 
 
@@ -109,10 +109,9 @@ def _compiled(file, kernels, architecture, sources):
         log = log.decode(errors="replace")
         if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             raise CompileError(f"{file} for {architecture}:\n{log}")
-        if SERIAL in log:
-            raise CompileError(
-                f"{file} for {architecture}: multiplications wait for each other:\n{log}"
-            )
+        helped = HELPED.search(log)
+        if helped:
+            raise CompileError(f"{file} for {architecture}: {helped[0]}")
         lowered = [_done(nvrtc.nvrtcGetLoweredName(handle, k.encode())) for k in kernels]
         yield handle, {k: name.decode() for k, name in zip(kernels, lowered, strict=True)}, log
     finally:
