@@ -261,7 +261,6 @@ def check_attention(
     packed=False,
     dropout=True,
     rounded_weights=False,
-    forward_only=False,
     gaps=True,
     seed=0,
 ):
@@ -301,8 +300,6 @@ def check_attention(
     log_sum_exp, terms = _log_sum_exp(reference, mask)
     ours = np.moveaxis(cache.log_sum_exp, 0, -1).reshape(*actual.shape[:-1], heads)
     assert_rounded(ours, log_sum_exp[places], wide(dtype), 0, units, terms[places])
-    if forward_only:
-        return
     gradient = functions["attention_backward"](dcontext[places], cache, version=version)
     wanted = attention_backward(dcontext64, reference)[places]
     kept, terms = (bound[places] for bound in bounds[2:])
@@ -312,17 +309,19 @@ def check_attention(
 def check_copies_of_boxes(executor, dtype, seed=0, **kind):
     """Version 4, whose last tile holds the first rows of the next sequence, infinite or not."""
     shape = {"batch": (2, 200), "heads": 1, "head_size": 16, "version": 4}
-    check_attention(
-        executor, dtype, **shape, **kind, rounded_weights=True, forward_only=True, seed=seed
-    )
-    forward = cuda.functions(executor)["attention_forward"]
-    x = random(np.random.default_rng(seed), (2, 100, 48), dtype).copy()
+    check_attention(executor, dtype, **shape, **kind, rounded_weights=True, seed=seed)
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    x, dcontext = random(rng, (2, 100, 48), dtype).copy(), random(rng, (2, 100, 16), dtype).copy()
     results = []
     for next_one in (0, np.inf, np.nan):
-        x[1] = next_one
-        results.append(forward(x, 1, version=4)[0][0].astype(np.float64))
-    np.testing.assert_array_equal(results[1], results[0])
-    np.testing.assert_array_equal(results[2], results[0])
+        x[1] = dcontext[1] = next_one
+        context, cache = functions["attention_forward"](x, 1, version=4)
+        gradient = functions["attention_backward"](dcontext, cache, version=4)
+        results.append([context[0].astype(np.float64), gradient[0].astype(np.float64)])
+    for result in results[1:]:
+        np.testing.assert_array_equal(result[0], results[0][0])
+        np.testing.assert_array_equal(result[1], results[0][1])
 
 
 def _log_sum_exp(reference, mask):

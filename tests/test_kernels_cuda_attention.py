@@ -78,9 +78,7 @@ def test_copies_of_boxes(dtype, kind):
 def test_head_sizes_of_copies_of_boxes(head_size):
     """Two panels, which two warpgroups share."""
     arguments = {"heads": 2, "head_size": head_size, "version": 4, "packed": True}
-    check_attention(
-        HostExecutor(1), FLOAT16, (2, 70), **arguments, rounded_weights=True, forward_only=True
-    )
+    check_attention(HostExecutor(1), FLOAT16, (2, 70), **arguments, rounded_weights=True)
 
 
 def test_hopper_s_version_is_chosen_by_its_number_only():

@@ -30,7 +30,7 @@ pytestmark = NEEDS_COMPILER
 
 BARRIERS = re.compile(
     r"__syncthreads\(\);|__syncwarp\(\);|copy_async_wait<\w+>\(\);|fence_async\(\);|"
-    r"multiply_(begin|commit)\(\);|multiply_wait\(\w+\);|(barrier_of|\bphase_\w+)\([^{}]*?\);"
+    r"multiply_(begin|commit)\(\);|multiply_wait\([\w, ]+\);|(barrier_of|\bphase_\w+)\([^{}]*?\);"
 )
 
 gelu_new_1 = partial(check_gelu_new, dtype=FLOAT32, rows=70, columns=264, version=1)
@@ -251,7 +251,35 @@ FUNCTIONS = {
         "attention.cu",
         attention_4,
         ("first < sequence.length", "first < sequence.length - PANEL"),
-        ("j * STEP * PANEL", "j * 8 * PANEL"),
+        ("sums, weights, values", "sums, weights, stages.values"),
+    ),
+    "bring_pairs": (
+        "attention.cu",
+        attention_4,
+        ("group < groups", "group < groups - 1"),
+        ("from.other_part, sequence.start + first", "from.part, sequence.start + first"),
+    ),
+    "differentiate": (
+        "attention.cu",
+        attention_4,
+        ("first < sequence.length", "first < sequence.length - PANEL"),
+        ("stages.own_other + group * TILE_SIZE", "stages.own_other"),
+    ),
+    "backward_4": (
+        "attention.cu",
+        attention_4,
+        ("i < 1 + STAGES", "i < STAGES"),
+        ("barriers + 1 + STAGES", "barriers + STAGES"),
+    ),
+    "attention_backward_query_4": (
+        "attention.cu",
+        attention_4,
+        ("<T, D_MAX, false>", "<T, D_MAX, true>"),
+    ),
+    "attention_backward_key_4": (
+        "attention.cu",
+        attention_4,
+        ("<T, D_MAX, true>", "<T, D_MAX, false>"),
     ),
     "attention_forward_4": (
         "attention.cu",

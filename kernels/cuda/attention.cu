@@ -807,9 +807,8 @@ attention_forward_3(const T* query_key_value, T* context, float* log_sum_exp, Ba
 }
 
 // p̃ and ds of 16 rows, from q·k and dc·v; 0 outside the sequence.
-template <bool KEYS_ARE_ROWS>
-__device__ __forceinline__ void rebuild_product(float (&products)[COLUMNS / 8][4],
-                                                float (&dvalues)[COLUMNS / 8][4],
+template <bool KEYS_ARE_ROWS, int N>
+__device__ __forceinline__ void rebuild_product(float (&products)[N][4], float (&dvalues)[N][4],
                                                 const float* log_sum_exp, const float* delta,
                                                 const Batch& batch, const Dropout& dropout,
                                                 const Sequence& sequence, bool none_real,
@@ -817,9 +816,9 @@ __device__ __forceinline__ void rebuild_product(float (&products)[COLUMNS / 8][4
     const int head = blockIdx.y;
     unsigned kept = ~0u;
     if (dropout.enabled)
-        kept = kept_scores<KEYS_ARE_ROWS, COLUMNS>(dropout, sequence, first_row, first_column);
+        kept = kept_scores<KEYS_ARE_ROWS, N * 8>(dropout, sequence, first_row, first_column);
 #pragma unroll
-    for (int n = 0; n < COLUMNS / 8; n++)
+    for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int a = first_row + row_in_product(i);
@@ -970,6 +969,55 @@ template <int D_MAX>
 constexpr int WARPGROUPS = D_MAX == 64 ? 3 : 2;  // as many as have registers for their sums
 constexpr int CONSUMERS_BARRIER = 1;
 
+// Starts the copies of 64 rows, from a token on: row `part` of each, of `rows` (tokens, parts, D).
+template <int D_MAX, class T>
+__device__ __forceinline__ void copy_panels(T* tile, const TensorMap* rows, int part, int token,
+                                            PhaseBarrier* here) {
+#pragma unroll
+    for (int panel = 0; panel < D_MAX / PANEL; panel++)
+        copy_box(tile + panel * PANEL_SIZE, rows, token, part, panel * PANEL, here);
+}
+
+// The left sides of 64 rows of weights, for four multiplications by 16 rows each.
+template <class T>
+__device__ __forceinline__ void narrow_weights(const float (&weights)[PANEL / 8][4],
+                                               unsigned (&left)[PANEL / 16][4]) {
+#pragma unroll
+    for (int n = 0; n < PANEL / 8; n++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            left[n / 2][n % 2 * 2 + half] =
+                narrow_pair<T>(weights[n][half * 2], weights[n][half * 2 + 1]);
+}
+
+// products (64 × 64) = left · rightᵀ, of 64 rows each, all of D.
+template <int D_MAX, class T>
+__device__ __forceinline__ void multiply_rows(float (&products)[PANEL / 8][4], const T* left,
+                                              const T* right) {
+#pragma unroll
+    for (int d = 0; d < D_MAX; d += 16) {
+        const int at = d / PANEL * PANEL_SIZE + d % PANEL;
+        multiply_async<T>(products, matrix_at(left + at), matrix_at(right + at), d > 0);
+    }
+}
+// sums (64 × D) += weights · tile, of 64 rows.
+template <int D_MAX, class T>
+__device__ __forceinline__ void multiply_weights(float (&sums)[D_MAX / 8][4],
+                                                 const unsigned (&weights)[PANEL / 16][4],
+                                                 const T* tile) {
+#pragma unroll
+    for (int j = 0; j < PANEL / 16; j++)
+#pragma unroll
+        for (int panel = 0; panel < D_MAX / PANEL; panel++)
+            multiply_async_transposed<T>(sums + panel * (PANEL / 8), weights[j],
+                                         matrix_at(tile + panel * PANEL_SIZE + j * 16 * PANEL));
+}
+
+template <class T>
+__device__ __forceinline__ T* at_1024_bytes(T* shared) {
+    return shared + (1024 - shared_address(shared) % 1024) % 1024 / sizeof(T);
+}
+
 template <class T>
 struct Stages {
     T *queries, *keys, *values;
@@ -981,14 +1029,10 @@ template <class T, int D_MAX>
 __device__ __forceinline__ void bring_tiles(const Stages<T>& stages, const TensorMap* rows,
                                             const Batch& batch, const Sequence& sequence, int head,
                                             int first_query, int groups) {
-    constexpr int PANELS = D_MAX / PANEL, TILE_SIZE = PANELS * PANEL_SIZE;
+    constexpr int TILE_SIZE = D_MAX * PANEL, TILE_BYTES = TILE_SIZE * sizeof(T);
     const auto copy_tile_of = [&](T* tile, int part, int first, PhaseBarrier* here) {
-#pragma unroll
-        for (int panel = 0; panel < PANELS; panel++)
-            copy_box(tile + panel * PANEL_SIZE, rows, sequence.start + first,
-                     part * batch.heads + head, panel * PANEL, here);
+        copy_panels<D_MAX>(tile, rows, part * batch.heads + head, sequence.start + first, here);
     };
-    constexpr int TILE_BYTES = TILE_SIZE * sizeof(T);
     phase_expect(stages.queries_here, groups * TILE_BYTES);
     for (int group = 0; group < groups; group++)
         copy_tile_of(stages.queries + group * TILE_SIZE, QUERY, first_query + group * PANEL,
@@ -1021,7 +1065,7 @@ __device__ __forceinline__ void attend(const Stages<T>& stages, T* context, floa
                                        const Batch& batch, const Dropout& dropout,
                                        const Sequence& sequence, bool none_real, int head,
                                        int first_query, int groups) {
-    constexpr int PANELS = D_MAX / PANEL, TILE_SIZE = PANELS * PANEL_SIZE, STEP = 16;
+    constexpr int TILE_SIZE = D_MAX * PANEL;
     const int row = threadIdx.x / WARP_SIZE * 16;
     const T* queries = stages.queries + threadIdx.x / WARPGROUP * TILE_SIZE;
     float largest[2] = {lowest<float>(), lowest<float>()}, total[2] = {};
@@ -1029,41 +1073,24 @@ __device__ __forceinline__ void attend(const Stages<T>& stages, T* context, floa
     phase_wait(stages.queries_here, 0);
     for (int first = 0; first < sequence.length; first += PANEL) {
         const int stage = first / PANEL % STAGES, parity = first / PANEL / STAGES % 2;
-        const T* keys = stages.keys + stage * TILE_SIZE;
         T* values = stages.values + stage * TILE_SIZE;
         phase_wait(stages.keys_here + stage, parity);
         float scores[PANEL / 8][4];
         multiply_begin();
-#pragma unroll
-        for (int d = 0; d < D_MAX; d += STEP) {
-            const int at = d / PANEL * PANEL_SIZE + d % PANEL;
-            multiply_async<T>(scores, matrix_at(queries + at), matrix_at(keys + at), d > 0);
-        }
+        multiply_rows<D_MAX>(scores, queries, stages.keys + stage * TILE_SIZE);
         multiply_commit();
         multiply_wait(scores);
 
         const Pair<float> rescale = softmax_of_tile(scores, largest, total, batch, dropout, sequence,
                                                     none_real, first_query + row, first);
         rescale_rows(sums, rescale);
-        unsigned weights[PANEL / STEP][4];
-#pragma unroll
-        for (int n = 0; n < PANEL / 8; n++)
-#pragma unroll
-            for (int half = 0; half < 2; half++)
-                weights[n / 2][n % 2 * 2 + half] =
-                    narrow_pair<T>(scores[n][half * 2], scores[n][half * 2 + 1]);
-
+        unsigned weights[PANEL / 16][4];
+        narrow_weights<T>(scores, weights);
         phase_wait(stages.values_here + stage, parity);
         if (sequence.length - first < PANEL)
             clear_rows<T, D_MAX>(values, sequence.length - first, groups);
         multiply_begin();
-#pragma unroll
-        for (int j = 0; j < PANEL / STEP; j++)
-#pragma unroll
-            for (int panel = 0; panel < PANELS; panel++)
-                multiply_async_transposed<T>(
-                    sums + panel * (PANEL / 8), weights[j],
-                    matrix_at(values + panel * PANEL_SIZE + j * STEP * PANEL));
+        multiply_weights<D_MAX>(sums, weights, values);
         multiply_commit();
         multiply_wait(sums);
         if (threadIdx.x % WARP_SIZE == 0) phase_arrive(stages.used + stage);
@@ -1078,7 +1105,7 @@ template <class T, int D_MAX>
 __global__ void __launch_bounds__(WARPGROUPS<D_MAX> * WARPGROUP + WARP_SIZE, 1)
 attention_forward_4(const __grid_constant__ TensorMap rows, T* context, float* log_sum_exp,
                     Batch batch, Dropout dropout) {
-    constexpr int TILE_SIZE = D_MAX / PANEL * PANEL_SIZE;
+    constexpr int TILE_SIZE = D_MAX * PANEL;
     DYN_SHARED(T, dynamic);
     SHARED(PhaseBarrier, barriers, [1 + 3 * STAGES]);
     const int first_query = blockIdx.x * WARPGROUPS<D_MAX> * PANEL, head = blockIdx.y;
@@ -1087,7 +1114,7 @@ attention_forward_4(const __grid_constant__ TensorMap rows, T* context, float* l
     const bool none_real = all_masked(batch, sequence);
     // Warpgroups that have rows; another has nothing to do.
     const int groups = min(WARPGROUPS<D_MAX>, (sequence.length - first_query + PANEL - 1) / PANEL);
-    T* queries = dynamic + (1024 - shared_address(dynamic) % 1024) % 1024 / sizeof(T);
+    T* queries = at_1024_bytes(dynamic);
     T* keys = queries + WARPGROUPS<D_MAX> * TILE_SIZE;
     const Stages<T> stages = {queries,      keys,          keys + STAGES * TILE_SIZE,
                               barriers,     barriers + 1,  barriers + 1 + STAGES,
@@ -1104,4 +1131,158 @@ attention_forward_4(const __grid_constant__ TensorMap rows, T* context, float* l
     else if (static_cast<int>(threadIdx.x) < groups * WARPGROUP)
         attend<T, D_MAX>(stages, context, log_sum_exp, batch, dropout, sequence, none_real, head,
                          first_query, groups);
+}
+
+// Backward: dq of 64 queries a warpgroup, from all keys and values; dk and dv of 64 keys, from all
+// queries and gradients of the context. Both hold two tiles, `own`, and walk over two others.
+//
+// Limit: the tensor cores, 8 and 6 D operations a score in the two; the exponential is a smaller part.
+// Registers hold two products and one sum or two, so that dk and dv have one warpgroup less.
+
+template <int D_MAX, bool KEYS_ARE_ROWS>
+constexpr int BACKWARD_GROUPS = WARPGROUPS<D_MAX> - KEYS_ARE_ROWS;
+
+// Where tiles of queries and dcontext lie, or of keys and values; and their barriers.
+template <class T>
+struct BackwardStages {
+    T *own, *own_other, *tiles, *others;
+    PhaseBarrier *own_here, *here, *used;
+};
+// What two tiles hold: rows of (tokens, parts, D).
+struct Source {
+    const TensorMap *rows, *other_rows;
+    int part, other_part;
+};
+
+template <class T, int D_MAX>
+__device__ __forceinline__ void bring_pairs(const BackwardStages<T>& stages, const Source& own,
+                                            const Source& source, const Sequence& sequence,
+                                            int first_row, int groups) {
+    constexpr int TILE_SIZE = D_MAX * PANEL, PAIR_BYTES = 2 * TILE_SIZE * sizeof(T);
+    const auto copy_pair = [&](T* tile, T* other, const Source& from, int first, PhaseBarrier* here) {
+        copy_panels<D_MAX>(tile, from.rows, from.part, sequence.start + first, here);
+        copy_panels<D_MAX>(other, from.other_rows, from.other_part, sequence.start + first, here);
+    };
+    phase_expect(stages.own_here, groups * PAIR_BYTES);
+    for (int group = 0; group < groups; group++)
+        copy_pair(stages.own + group * TILE_SIZE, stages.own_other + group * TILE_SIZE, own,
+                  first_row + group * PANEL, stages.own_here);
+    for (int first = 0; first < sequence.length; first += PANEL) {
+        const int stage = first / PANEL % STAGES;
+        phase_wait(stages.used + stage, (first / PANEL / STAGES + 1) % 2);
+        phase_expect(stages.here + stage, PAIR_BYTES);
+        copy_pair(stages.tiles + stage * TILE_SIZE, stages.others + stage * TILE_SIZE, source, first,
+                  stages.here + stage);
+    }
+}
+
+template <class T, int D_MAX, bool KEYS_ARE_ROWS>
+__device__ __forceinline__ void differentiate(const BackwardStages<T>& stages,
+                                              const float* log_sum_exp, const float* delta,
+                                              T* dquery_key_value, const Batch& batch,
+                                              const Dropout& dropout, const Sequence& sequence,
+                                              bool none_real, int head, int first_row, int groups) {
+    constexpr int TILE_SIZE = D_MAX * PANEL;
+    const int row = threadIdx.x / WARP_SIZE * 16, group = threadIdx.x / WARPGROUP;
+    float sums[D_MAX / 8][4] = {};    // dq or dk, from the tiles of k or q
+    float dvalue[D_MAX / 8][4] = {};  // of keys alone, from the tiles of dc
+    phase_wait(stages.own_here, 0);
+    for (int first = 0; first < sequence.length; first += PANEL) {
+        const int stage = first / PANEL % STAGES, parity = first / PANEL / STAGES % 2;
+        T* tile = stages.tiles + stage * TILE_SIZE;
+        T* other = stages.others + stage * TILE_SIZE;
+        phase_wait(stages.here + stage, parity);
+        float products[PANEL / 8][4], dscores[PANEL / 8][4];
+        multiply_begin();
+        multiply_rows<D_MAX>(products, stages.own + group * TILE_SIZE, tile);
+        multiply_rows<D_MAX>(dscores, stages.own_other + group * TILE_SIZE, other);
+        multiply_commit();
+        multiply_wait(products, dscores);
+        rebuild_product<KEYS_ARE_ROWS>(products, dscores, log_sum_exp, delta, batch, dropout,
+                                       sequence, none_real, first_row + row, first);
+        if (sequence.length - first < PANEL) {
+            barrier_of(CONSUMERS_BARRIER, groups * WARPGROUP);  // all have multiplied by these rows
+            clear_rows<T, D_MAX>(tile, sequence.length - first, groups);
+            if (KEYS_ARE_ROWS) clear_rows<T, D_MAX>(other, sequence.length - first, groups);
+        }
+        unsigned weights[PANEL / 16][4], probabilities[PANEL / 16][4];
+        narrow_weights<T>(dscores, weights);
+        if (KEYS_ARE_ROWS) narrow_weights<T>(products, probabilities);
+        multiply_begin();
+        multiply_weights<D_MAX>(sums, weights, tile);
+        if (KEYS_ARE_ROWS) multiply_weights<D_MAX>(dvalue, probabilities, other);
+        multiply_commit();
+        if constexpr (KEYS_ARE_ROWS)
+            multiply_wait(sums, dvalue);
+        else
+            multiply_wait(sums);
+        if (threadIdx.x % WARP_SIZE == 0) phase_arrive(stages.used + stage);
+    }
+    const long long stride = 3LL * batch.heads * batch.head_size;
+    const int own = sequence.start + first_row, count = sequence.length - first_row;
+    const int part = KEYS_ARE_ROWS ? KEY : QUERY;
+    store_product<D_MAX>(row_of(dquery_key_value, batch, part, own, head), stride, count,
+                         batch.head_size, sums, batch.scale);
+    if (KEYS_ARE_ROWS)
+        store_product<D_MAX>(row_of(dquery_key_value, batch, VALUE, own, head), stride, count,
+                             batch.head_size, dvalue, 1.0f);
+}
+
+template <class T, int D_MAX, bool KEYS_ARE_ROWS>
+__device__ __forceinline__ void backward_4(const TensorMap* dcontext, const TensorMap* rows,
+                                           const float* log_sum_exp, const float* delta,
+                                           T* dquery_key_value, const Batch& batch,
+                                           const Dropout& dropout) {
+    constexpr int TILE_SIZE = D_MAX * PANEL, MOST_GROUPS = BACKWARD_GROUPS<D_MAX, KEYS_ARE_ROWS>;
+    DYN_SHARED(T, dynamic);
+    SHARED(PhaseBarrier, barriers, [1 + 2 * STAGES]);
+    const int first_row = blockIdx.x * MOST_GROUPS * PANEL, head = blockIdx.y;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_row >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const int groups = min(MOST_GROUPS, (sequence.length - first_row + PANEL - 1) / PANEL);
+    T* own = at_1024_bytes(dynamic);
+    T* tiles = own + 2 * MOST_GROUPS * TILE_SIZE;
+    const BackwardStages<T> stages = {own,      own + MOST_GROUPS * TILE_SIZE,
+                                      tiles,    tiles + STAGES * TILE_SIZE,
+                                      barriers, barriers + 1,
+                                      barriers + 1 + STAGES};
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 1 + STAGES; i++) phase_begin(barriers + i, 1);
+        for (int stage = 0; stage < STAGES; stage++)
+            phase_begin(stages.used + stage, groups * WARPGROUP / WARP_SIZE);
+        fence_async();
+    }
+    __syncthreads();
+    const Source queries = {rows, dcontext, QUERY * batch.heads + head, head};
+    const Source keys = {rows, rows, KEY * batch.heads + head, VALUE * batch.heads + head};
+    if (threadIdx.x == MOST_GROUPS * WARPGROUP)
+        bring_pairs<T, D_MAX>(stages, KEYS_ARE_ROWS ? keys : queries, KEYS_ARE_ROWS ? queries : keys,
+                              sequence, first_row, groups);
+    else if (static_cast<int>(threadIdx.x) < groups * WARPGROUP)
+        differentiate<T, D_MAX, KEYS_ARE_ROWS>(stages, log_sum_exp, delta, dquery_key_value, batch,
+                                               dropout, sequence, none_real, head, first_row,
+                                               groups);
+}
+
+// dq. Grid: (longest / 192 or / 128, heads, sequences). Shared memory: a tile of q and one of dc for
+// each warpgroup, two of k and two of v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(BACKWARD_GROUPS<D_MAX, false> * WARPGROUP + WARP_SIZE, 1)
+attention_backward_query_4(const __grid_constant__ TensorMap dcontext,
+                           const __grid_constant__ TensorMap rows, const float* log_sum_exp,
+                           const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    backward_4<T, D_MAX, false>(&dcontext, &rows, log_sum_exp, delta, dquery_key_value, batch,
+                                dropout);
+}
+
+// dk and dv. Grid: (longest / 128 or / 64, heads, sequences). Shared memory: a tile of k and one of v
+// for each warpgroup, two of q and two of dc.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(BACKWARD_GROUPS<D_MAX, true> * WARPGROUP + WARP_SIZE, 1)
+attention_backward_key_4(const __grid_constant__ TensorMap dcontext,
+                         const __grid_constant__ TensorMap rows, const float* log_sum_exp,
+                         const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    backward_4<T, D_MAX, true>(&dcontext, &rows, log_sum_exp, delta, dquery_key_value, batch,
+                               dropout);
 }

@@ -195,10 +195,10 @@ __device__ __forceinline__ void hold(float (&sums)[N][4]) {
         for (int i = 0; i < 4; i++) asm volatile("" : "+f"(sums[n][i])::"memory");
 }
 // Waits for all multiplications; their sums are there from here on.
-template <int N>
-__device__ __forceinline__ void multiply_wait(float (&sums)[N][4]) {
+template <int... N>
+__device__ __forceinline__ void multiply_wait(float (&... sums)[N][4]) {
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
-    hold(sums);
+    (hold(sums), ...);
 }
 
 #define SUMS_64                                                                              \
@@ -326,8 +326,8 @@ inline void phase_wait(PhaseBarrier* barrier, int parity) { stand_in::phased_wai
 inline void copy_box(void* shared, const TensorMap* map, int z, int y, int x, PhaseBarrier* barrier) {
     stand_in::copy_bulk(shared, *map, z, y, x, barrier);
 }
-template <int N>
-void multiply_wait(float (&)[N][4]) {
+template <int... N>
+void multiply_wait(float (&... sums)[N][4]) {
     stand_in::multiply_wait();
 }
 

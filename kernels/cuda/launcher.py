@@ -251,11 +251,15 @@ def _attention_matrices(problem, kernel, rows):
     return problem.plan(f"{kernel}_3<{problem.type}, {widest}>", ROWS, 128, shared_bytes)
 
 
-def _attention_boxes(problem, kernel):
-    """Plan a kernel of version 4, that holds whole panels, at a multiple of 1024 bytes."""
+def _attention_boxes(problem, kernel, own_tiles, fewer_groups=0):
+    """Plan a kernel of version 4: each warpgroup's own tiles, and two in stages to walk over.
+
+    They begin at a multiple of 1024 bytes.
+    """
     widest = problem.padded_head_size
-    groups = WARPGROUPS[widest]
-    shared_bytes = (groups + 2 * STAGES) * (widest // PANEL) * PANEL_BYTES + 1024
+    groups = WARPGROUPS[widest] - fewer_groups
+    tiles = own_tiles * groups + 2 * STAGES
+    shared_bytes = tiles * (widest // PANEL) * PANEL_BYTES + 1024
     name, threads = f"{kernel}_4<{problem.type}, {widest}>", groups * 4 * WARP + WARP
     plan = problem.plan(name, groups * PANEL, threads, shared_bytes)
     return plan._replace(box=(PANEL, 1, PANEL))
@@ -291,7 +295,7 @@ def attention_forward(problem, version=None):
         if _has_matrices(problem):
             plans[3] = [_attention_matrices(problem, name, 5 * ROWS)]
             if problem.capability == HOPPER:
-                plans[4] = [_attention_boxes(problem, name)]
+                plans[4] = [_attention_boxes(problem, name, 1)]
     (plan,) = _fitting(problem, version, plans)
     return plan
 
@@ -307,6 +311,11 @@ def attention_backward(problem, version=None):
         if _has_matrices(problem):
             rows = 2 * ROWS + 4 * COLUMNS
             plans[3] = [_attention_matrices(problem, kernel, rows) for kernel in (query, key)]
+            if problem.capability == HOPPER:
+                plans[4] = [
+                    _attention_boxes(problem, query, 2),
+                    _attention_boxes(problem, key, 2, fewer_groups=1),
+                ]
     return _fitting(problem, version, plans)
 
 
