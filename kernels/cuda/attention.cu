@@ -1188,10 +1188,10 @@ __device__ __forceinline__ void differentiate(const BackwardStages<T>& stages,
     float dvalue[D_MAX / 8][4] = {};  // of keys alone, from the tiles of dc
     phase_wait(stages.own_here, 0);
     for (int first = 0; first < sequence.length; first += PANEL) {
-        const int stage = first / PANEL % STAGES, parity = first / PANEL / STAGES % 2;
+        const int stage = first / PANEL % STAGES;
         T* tile = stages.tiles + stage * TILE_SIZE;
         T* other = stages.others + stage * TILE_SIZE;
-        phase_wait(stages.here + stage, parity);
+        phase_wait(stages.here + stage, first / PANEL / STAGES % 2);
         float products[PANEL / 8][4], dscores[PANEL / 8][4];
         multiply_begin();
         multiply_rows<D_MAX>(products, stages.own + group * TILE_SIZE, tile);
@@ -1229,10 +1229,10 @@ __device__ __forceinline__ void differentiate(const BackwardStages<T>& stages,
 }
 
 template <class T, int D_MAX, bool KEYS_ARE_ROWS>
-__device__ __forceinline__ void backward_4(const TensorMap* dcontext, const TensorMap* rows,
-                                           const float* log_sum_exp, const float* delta,
-                                           T* dquery_key_value, const Batch& batch,
-                                           const Dropout& dropout) {
+__device__ __forceinline__ void backward_of_rows(const TensorMap* dcontext, const TensorMap* rows,
+                                                 const float* log_sum_exp, const float* delta,
+                                                 T* dquery_key_value, const Batch& batch,
+                                                 const Dropout& dropout) {
     constexpr int TILE_SIZE = D_MAX * PANEL, MOST_GROUPS = BACKWARD_GROUPS<D_MAX, KEYS_ARE_ROWS>;
     DYN_SHARED(T, dynamic);
     SHARED(PhaseBarrier, barriers, [1 + 2 * STAGES]);
@@ -1272,8 +1272,8 @@ __global__ void __launch_bounds__(BACKWARD_GROUPS<D_MAX, false> * WARPGROUP + WA
 attention_backward_query_4(const __grid_constant__ TensorMap dcontext,
                            const __grid_constant__ TensorMap rows, const float* log_sum_exp,
                            const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
-    backward_4<T, D_MAX, false>(&dcontext, &rows, log_sum_exp, delta, dquery_key_value, batch,
-                                dropout);
+    backward_of_rows<T, D_MAX, false>(&dcontext, &rows, log_sum_exp, delta, dquery_key_value, batch,
+                                      dropout);
 }
 
 // dk and dv. Grid: (longest / 128 or / 64, heads, sequences). Shared memory: a tile of k and one of v
@@ -1283,6 +1283,6 @@ __global__ void __launch_bounds__(BACKWARD_GROUPS<D_MAX, true> * WARPGROUP + WAR
 attention_backward_key_4(const __grid_constant__ TensorMap dcontext,
                          const __grid_constant__ TensorMap rows, const float* log_sum_exp,
                          const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
-    backward_4<T, D_MAX, true>(&dcontext, &rows, log_sum_exp, delta, dquery_key_value, batch,
-                               dropout);
+    backward_of_rows<T, D_MAX, true>(&dcontext, &rows, log_sum_exp, delta, dquery_key_value, batch,
+                                     dropout);
 }

@@ -221,8 +221,9 @@ __device__ __forceinline__ void multiply_wait(float (&... sums)[N][4]) {
     template <>                                                                              \
     __device__ __forceinline__ void multiply_async_transposed<Type>(                         \
         float (*sums)[4], const unsigned (&left)[4], unsigned long long right) {             \
-        asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " " SUMS_64 \
-                     ", {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"                              \
+        asm volatile("{\n.reg .pred adds;\nsetp.eq.b32 adds, 0, 0;\n"                        \
+                     "wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " " SUMS_64 \
+                     ", {%32, %33, %34, %35}, %36, adds, 1, 1, 1;\n}"                        \
                      : EIGHT(0), EIGHT(2), EIGHT(4), EIGHT(6)                                \
                      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right)    \
                      : "memory");                                                            \
