@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from functions_support import layer_norm_condition
+from scipy.special import logsumexp
 
 from albert_np.functions.activations import CUBIC, TWO_ROOT_2_OVER_PI
 from albert_np.functions.attention import attention_backward, attention_forward
@@ -260,6 +261,7 @@ def check_attention(
     packed=False,
     dropout=True,
     rounded_weights=False,
+    gaps=True,
     seed=0,
 ):
     """Context and gradients, of a padded batch or a packed one.
@@ -267,7 +269,7 @@ def check_attention(
     The last sequence has every key masked; the first of several has, where padding stays, its
     first half masked, so that whole tiles come before the first key that counts. `rounded_weights`:
     the kernel multiplies probabilities and gradients of scores that are rounded to the type, as
-    tensor cores take them.
+    tensor cores take them. `gaps`: masked tokens stand between others.
     """
     functions = cuda.functions(executor)
     rng = np.random.default_rng(seed)
@@ -276,32 +278,63 @@ def check_attention(
     dcontext = random(rng, (B, S, heads * head_size), dtype)
     mask = None
     if masked or packed:
-        mask = rng.random((B, S)) < 0.8
+        mask = rng.random((B, S)) < 0.8 if gaps else np.arange(S) < 0.8 * S * np.ones((B, 1))
         if not packed:
             mask[0, : S // 2] = False
         mask[-1] = False
     drop = Dropout(0.2, 2**50 + seed, 6) if dropout else None
     x64, dcontext64 = exact(x, dcontext)
-    if packed:
-        where = packed_batch(mask)
-        real = mask[where.places]
-        arguments = x[where.places], heads, None if real.all() else real, drop, where
-        actual, cache = functions["attention_forward"](*arguments, version=version)
-        gradient = functions["attention_backward"](dcontext[where.places], cache, version=version)
-        dcontext64 = dcontext64 * where.real[..., None]
-    else:
-        actual, cache = functions["attention_forward"](x, heads, mask, drop, version=version)
-        gradient = functions["attention_backward"](dcontext, cache, version=version)
+    where = packed_batch(mask) if packed else None
+    places = where.places if packed else slice(None)
+    rows_mask = None if packed and mask[places].all() else mask if mask is None else mask[places]
+    name = "attention_forward"
+    actual, cache = functions[name](x[places], heads, rows_mask, drop, where, version=version)
 
     expected, reference = attention_forward(x64, heads, mask, drop)
-    expected_gradient = attention_backward(dcontext64, reference)
-    bounds = _attention_bounds(dcontext64, reference, expected, mask, rounded_weights)
     units = FEW_UNITS + S + head_size
-    compared = ((actual, expected, *bounds[:2]), (gradient, expected_gradient, *bounds[2:]))
-    for ours, wanted, kept, terms in compared:
-        if packed:
-            wanted, kept, terms = (array[where.places] for array in (wanted, kept, terms))
-        assert_rounded(ours, wanted, dtype, kept, units, terms)
+    if packed:
+        dcontext64 = dcontext64 * where.real[..., None]
+    bounds = _attention_bounds(dcontext64, reference, expected, mask, rounded_weights)
+    kept, terms = (bound[places] for bound in bounds[:2])
+    assert_rounded(actual, expected[places], dtype, kept, units, terms)
+    log_sum_exp, terms = _log_sum_exp(reference, mask)
+    ours = np.moveaxis(cache.log_sum_exp, 0, -1).reshape(*actual.shape[:-1], heads)
+    assert_rounded(ours, log_sum_exp[places], wide(dtype), 0, units, terms[places])
+    gradient = functions["attention_backward"](dcontext[places], cache, version=version)
+    wanted = attention_backward(dcontext64, reference)[places]
+    kept, terms = (bound[places] for bound in bounds[2:])
+    assert_rounded(gradient, wanted, dtype, kept, units, terms)
+
+
+def check_copies_of_boxes(executor, dtype, seed=0, **kind):
+    """Version 4, whose last tile holds the first rows of the next sequence, infinite or not."""
+    shape = {"batch": (2, 200), "heads": 1, "head_size": 16, "version": 4}
+    check_attention(executor, dtype, **shape, **kind, rounded_weights=True, seed=seed)
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(seed)
+    x, dcontext = random(rng, (2, 100, 48), dtype).copy(), random(rng, (2, 100, 16), dtype).copy()
+    results = []
+    for next_one in (0, np.inf, np.nan):
+        x[1] = dcontext[1] = next_one
+        context, cache = functions["attention_forward"](x, 1, version=4)
+        gradient = functions["attention_backward"](dcontext, cache, version=4)
+        results.append([context[0].astype(np.float64), gradient[0].astype(np.float64)])
+    for result in results[1:]:
+        np.testing.assert_array_equal(result[0], results[0][0])
+        np.testing.assert_array_equal(result[1], results[0][1])
+
+
+def _log_sum_exp(reference, mask):
+    """Of each row of scores, shape (B, S, A), and the absolute terms of its largest score."""
+    query, key = reference.scores
+    scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+    terms = np.abs(query) @ np.abs(key).swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+    if mask is not None:
+        masked = ~mask[:, None, None, :] & mask.any(axis=-1)[:, None, None, None]
+        scores = np.where(masked, -np.inf, scores)
+        scores = scores * mask.any(axis=-1)[:, None, None, None]
+    result = logsumexp(scores, axis=-1)
+    return tuple(np.moveaxis(y, 1, -1) for y in (result, terms.max(axis=-1) + np.abs(result) + 1))
 
 
 def _attention_bounds(dcontext, reference, context, mask, rounded_weights):

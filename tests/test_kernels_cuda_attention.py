@@ -10,6 +10,7 @@ from cuda_support import (
     FLOAT64,
     NEEDS_COMPILER,
     check_attention,
+    check_copies_of_boxes,
     random,
     sample,
 )
@@ -54,9 +55,45 @@ def test_tensor_cores(dtype, kind):
         )
 
 
+def test_tensor_cores_where_scores_of_a_packed_batch_share_draws():
+    """Tokens stand as in the padded batch, from its first column on."""
+    arguments = {"packed": True, "gaps": False, "rounded_weights": True}
+    check_attention(HostExecutor(1), FLOAT16, (2, 90), 2, 16, 3, **arguments)
+
+
 @pytest.mark.parametrize("head_size", sample([8, 64, 72, 128], [72]))
 def test_head_sizes_of_tensor_cores(head_size):
     check_attention(HostExecutor(), FLOAT16, (1, 33), 2, head_size, 3, rounded_weights=True)
+
+
+@pytest.mark.parametrize("dtype", sample([FLOAT16, BFLOAT16], [BFLOAT16]), ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_copies_of_boxes(dtype, kind):
+    """Four tiles, the last of them cut short; a block of three warpgroups and one of one."""
+    for seed in sample((0, 1, 2), (1,)):
+        check_copies_of_boxes(HostExecutor(seed), dtype, seed=seed, **kind)
+
+
+@pytest.mark.parametrize("head_size", sample([8, 64, 72, 128], [128]))
+def test_head_sizes_of_copies_of_boxes(head_size):
+    """Two panels, which two warpgroups share."""
+    arguments = {"heads": 2, "head_size": head_size, "version": 4, "packed": True}
+    check_attention(HostExecutor(1), FLOAT16, (2, 70), **arguments, rounded_weights=True)
+
+
+def test_hopper_s_version_is_chosen_by_its_number_only():
+    """And on that GPU alone: no other has its instructions."""
+
+    class Newer(HostExecutor):
+        capability = (10, 0)
+
+    forward = cuda.functions(HostExecutor())["attention_forward"]
+    x = random(np.random.default_rng(0), (1, 20, 48), FLOAT16)
+    np.testing.assert_array_equal(forward(x, 2)[0], forward(x, 2, version=3)[0])
+    with pytest.raises(ValueError, match="version 4 of the kernel does not fit; these do: 1, 2, 3"):
+        cuda.functions(Newer())["attention_forward"](x, 2, version=4)
+    with pytest.raises(ValueError, match="version 4 of the kernel does not fit"):
+        forward(x.astype(np.float32), 2, version=4)
 
 
 def test_misaligned_arrays_take_another_version():
@@ -101,7 +138,7 @@ def test_large_scores():
     for query, first_key, last_key in ((200, -200, 200), (-200, 200, 20)):
         x[0, :, 0, 0, 0] = query
         x[0, :, 1, 0, 0] = np.linspace(first_key, last_key, 70)
-        for version in (1, 2, 3):
+        for version in (1, 2, 3, 4):
             context, _ = functions["attention_forward"](x.reshape(1, 70, 24), 1, version=version)
             np.testing.assert_allclose(context[0, :, 0], 69)
 
@@ -180,6 +217,7 @@ def test_offsets_that_are_wrong_on_the_device_lead_outside_no_array():
     wrong = np.array([-3, 5, 900], np.int64)
     packed = packed_batch(np.ones((2, 4), bool))
     drop = Dropout(0.5, 1, 2)
-    for version in (1, 2):
+    for version in (1, 2, 3, 4):
         forward = cuda.functions(Unseen())["attention_forward"]
-        forward(np.zeros((8, 24), np.float32), 2, None, drop, packed, version=version)
+        x = np.zeros((8, 48), np.float32 if version < 3 else np.float16)
+        forward(x, 2, None, drop, packed, version=version)

@@ -59,3 +59,11 @@ def test_bad_input():
         forward(x, weight, bias, labels[:2])
     loss, _ = forward(x, weight, bias, np.array([0, 5, 0]))  # seen where it costs no wait
     assert np.isnan(loss)
+
+
+def test_bad_slots():
+    functions = cuda.functions(HostExecutor())
+    x, weight, bias = np.ones((3, 4)), np.ones((5, 4)), np.ones(5)
+    loss, cache = functions["linear_cross_entropy_forward"](x, weight, bias, np.zeros(3, int))
+    with pytest.raises(ValueError, match=r"slot for dweight has shape \(4, 5\); expected \(5, 4\)"):
+        functions["linear_cross_entropy_backward"](loss, cache, into=(weight.T.copy(), bias))

@@ -3,6 +3,7 @@
 import sys
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -92,7 +93,9 @@ class FakeCupy:
     def from_dlpack(self, x):
         return device_array(np.from_dlpack(x.held))
 
-    def RawModule(self, code, options, name_expressions):
+    def RawModule(self, code=None, options=(), name_expressions=(), path=None):
+        if path:
+            code = Path(path).read_bytes()
         self.modules.append((code, options, name_expressions))
         return SimpleNamespace(get_function=lambda name: FakeKernel(self, name))
 
@@ -155,6 +158,46 @@ def test_large_shared_memory_is_asked_for(cupy):
     ((name, grid, block, _, shared_bytes),) = cupy.launches
     assert name == "attention_forward_3<Half, 128>" and block == (128,) and grid == (1, 1, 1)
     assert shared_bytes == 5 * 64 * 136 * 2
+
+
+def test_hopper_s_kernels_go_around_cupy_s_compiler(cupy, monkeypatch):
+    """Their machine code is CuPy's to load; the array's map is the driver's to make."""
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
+    try:
+        nvrtc.nvrtcVersion()
+    except RuntimeError:
+        pytest.skip("nvidia-cuda-nvrtc is not installed")
+    from cuda.bindings import driver
+
+    def encode(*arguments):
+        asked.append(arguments)
+        return status, driver.CUtensorMap()
+
+    asked, status = [], driver.CUresult.CUDA_SUCCESS
+    monkeypatch.setattr(driver, "cuTensorMapEncodeTiled", encode)
+    forward = cuda.functions(CupyExecutor())["attention_forward"]
+    x = device_array(np.zeros((2, 40, 2 * 3 * 72), np.float16))
+    forward(x, 2, version=4)
+    ((code, _, _),) = cupy.modules
+    ((name, grid, block, (tensor_map, *_), shared_bytes),) = cupy.launches
+    assert code.startswith(b"\x7fELF") and name.encode() in code
+    assert grid == (1, 2, 2) and block == (288,) and shared_bytes == 6 * 2 * 8192 + 1024
+    assert tensor_map.nbytes == 128
+    (((kind, rank, address, *numbers, _, swizzle, _, _)),) = asked
+    sizes, strides, box, steps = ([int(n) for n in numbers_of] for numbers_of in numbers[:4])
+    assert kind.name.endswith("_FLOAT16") and rank == 3 and address == x.ctypes.data
+    assert sizes == [72, 6, 80] and strides == [144, 6 * 144]
+    assert box == [64, 1, 64] and steps == [1, 1, 1] and swizzle.name.endswith("_128B")
+    status = driver.CUresult.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(RuntimeError, match=r"map of shape \(80, 6, 72\) .*: CUDA_ERROR_INV"):
+        forward(x, 2, version=4)
+
+
+def test_hopper_s_kernels_without_bindings(cupy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    x = device_array(np.zeros((2, 40, 24), np.float16))
+    with pytest.raises(ImportError, match=r"needs the library cuda-bindings, .*\[cuda-compile\]'"):
+        cuda.functions(CupyExecutor())["attention_forward"](x, 1, version=4)
 
 
 def test_what_a_kernel_declares_counts_as_shared_memory(cupy):

@@ -71,3 +71,11 @@ def test_bad_input():
     _, cache = forward(x, bias)
     with pytest.raises(ValueError, match=r"dy has shape \(2, 4\); expected \(2, 8\)"):
         functions["bias_gelu_new_backward"](x[:, :4], cache)
+
+
+def test_bad_slots():
+    functions = cuda.functions(HostExecutor())
+    x, bias = np.zeros((2, 8), np.float32), np.zeros(8, np.float32)
+    _, cache = functions["bias_gelu_new_forward"](x, bias)
+    with pytest.raises(ValueError, match=r"slot for dbias has shape \(9,\); expected \(8,\)"):
+        functions["bias_gelu_new_backward"](x, cache, into=(np.zeros(9, np.float32),))

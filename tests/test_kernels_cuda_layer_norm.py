@@ -100,3 +100,24 @@ def test_bad_input():
         forward(x, h, x, h, h.astype(np.float16), 1e-5)
     with pytest.raises(ValueError, match="version 2 of the kernel does not fit; these do: 1"):
         forward(x[..., :7], h[:7], x[..., :7], h[:7], h[:7], 1e-5, version=2)
+
+
+def test_bad_slots():
+    functions = cuda.functions(HostExecutor())
+    x, h = np.zeros((2, 8), np.float32), np.zeros(8, np.float32)
+    _, alone = functions["layer_norm_forward"](x, h, h, 1e-5)
+    _, fused = functions["bias_dropout_residual_layer_norm_forward"](x, h, x, h, h, 1e-5)
+    backward = functions["layer_norm_backward"]
+    fused_backward = functions["bias_dropout_residual_layer_norm_backward"]
+    with pytest.raises(ValueError, match="into has 1 slots; expected 2: dweight, dbias"):
+        backward(x, alone, into=(h,))
+    with pytest.raises(ValueError, match="into has 2 slots; expected 3: dbias, dweight, dshift"):
+        fused_backward(x, fused, into=(h, h))
+    with pytest.raises(ValueError, match=r"slot for dbias has shape \(4,\); expected \(8,\)"):
+        fused_backward(x, fused, into=(h[:4], h, h))
+    with pytest.raises(ValueError, match="slot for dbias has dtype float64; expected float32"):
+        backward(x, alone, into=(h, h.astype(float)))
+    with pytest.raises(ValueError, match="slot for dweight is not C-contiguous"):
+        backward(x, alone, into=(np.zeros(16, np.float32)[::2], h))
+    with pytest.raises(TypeError, match="slot for dweight is a list; expected a numpy.ndarray"):
+        backward(x, alone, into=([0.0] * 8, h))

@@ -76,6 +76,40 @@ def checked(executor, *arguments):
     return [executor.contiguous(array) for _, array, _ in arguments]
 
 
+def checked_slots(executor, into, dtype, **shapes):
+    """Arrays that gradients are added to, in place, in the order of the names; or None.
+
+    Parameters
+    ----------
+    executor
+    into : sequence of array, or None
+    dtype : numpy.dtype
+    **shapes : tuple
+        Of each slot, by the name of its gradient.
+
+    Raises
+    ------
+    TypeError
+        If one is not an array that the executor runs on.
+    ValueError
+        If there are more or fewer, or one has another shape or dtype, or is not contiguous.
+    """
+    if into is None:
+        return None
+    if len(into) != len(shapes):
+        raise ValueError(f"into has {len(into)} slots; expected {len(shapes)}: {', '.join(shapes)}")
+    for slot, (name, shape) in zip(into, shapes.items(), strict=True):
+        what = f"into's slot for {name}"
+        executor.check(what, slot)
+        if slot.dtype != dtype:
+            raise ValueError(f"{what} has dtype {slot.dtype}; expected {dtype}")
+        if tuple(slot.shape) != tuple(shape):
+            raise ValueError(f"{what} has shape {slot.shape}; expected {tuple(shape)}")
+        if not slot.flags.c_contiguous:
+            raise ValueError(f"{what} is not C-contiguous; it is added to in place")
+    return tuple(into)
+
+
 def problem_of(executor, columns, *arrays):
     """Rows and columns of the first array, and whether all of them begin at 16 bytes."""
     first = arrays[0]

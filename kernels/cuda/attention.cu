@@ -74,18 +74,23 @@ __device__ __forceinline__ A masked_score(const Batch& batch, int key_token, boo
     return score;
 }
 
-// What p of one query and one key is multiplied by: 0 or 1 / (1 − p).
-template <class A>
-__device__ __forceinline__ A keep_scale(const Dropout& dropout, int sequence, int head, int start,
-                                        int query, int key) {
-    if (!dropout.enabled) return A(1);
+// Dropout's word of one query and one key.
+__device__ __forceinline__ unsigned word_of_score(const Dropout& dropout, int sequence, int head,
+                                                  int start, int query, int key) {
     unsigned row = query, column = key;
     if (dropout.packed_columns) {
         row = dropout.packed_columns[start + query];
         column = dropout.packed_columns[start + key];
     }
-    const Words words = philox(dropout, column / 4, row, sequence, head);
-    return word_of(words, column) >= dropout.threshold ? A(dropout.scale) : A(0);
+    return word_of(philox(dropout, column / 4, row, sequence, head), column);
+}
+// What p of one query and one key is multiplied by: 0 or 1 / (1 − p).
+template <class A>
+__device__ __forceinline__ A keep_scale(const Dropout& dropout, int sequence, int head, int start,
+                                        int query, int key) {
+    if (!dropout.enabled) return A(1);
+    const unsigned word = word_of_score(dropout, sequence, head, start, query, key);
+    return word >= dropout.threshold ? A(dropout.scale) : A(0);
 }
 
 template <class T>
@@ -511,7 +516,7 @@ attention_backward_key_2(const T* dcontext, const T* query_key_value, const wide
 // Exponentials are powers of 2, which the GPU has an instruction for; scores and L are scaled to suit.
 //
 // Limit: the tensor cores, as far as the exponentials beside them allow, one a score for 4 D operations.
-// With dropout it is Philox instead: each score draws four words, some 100 operations, and uses one.
+// With dropout it is Philox beside it: four words, some 100 operations, serve four scores.
 
 constexpr int WARPS = 4, ROWS = 16 * WARPS;
 constexpr int COLUMNS = 32;  // of scores a tile in backward: what registers hold beside the sums
@@ -588,6 +593,82 @@ __device__ __forceinline__ int column_in_product(int i) {
     return threadIdx.x % 4 * 2 + i % 2;
 }
 
+// Whether a sequence's tokens stand side by side in the padded batch, from its first column on.
+__device__ __forceinline__ bool side_by_side(const Dropout& dropout, const Sequence& sequence) {
+    const int last = sequence.length - 1;
+    return !dropout.packed_columns || dropout.packed_columns[sequence.start + last] == last;
+}
+
+// The words of a lane's four scores of a 16 × 8 product, from `row` and `column` on. Four keys from a
+// multiple of 4 on share one draw, and lie with two lanes or four: each draws once, for one of the
+// rows or columns that they share, and hands the others theirs.
+template <bool KEYS_ARE_ROWS>
+__device__ __forceinline__ Words words_of_product(const Dropout& dropout, int row, int column) {
+    const int head = blockIdx.y, b = blockIdx.z;
+    Words own;
+    if (KEYS_ARE_ROWS) {  // the lanes of four keys; of the i-th, the draw for everyone's number i
+        const int place = threadIdx.x / 4 % 4;
+        const int key = row + row_in_product(place), query = column + column_in_product(place);
+        const Words drawn = philox(dropout, key / 4, query, b, head);
+        Words received;
+#pragma unroll
+        for (int away = 0; away < 4; away++)
+            received.values[away] =
+                __shfl_xor_sync(ALL_LANES, word_of(drawn, place ^ away), 4 * away);
+#pragma unroll
+        for (int i = 0; i < 4; i++) own.values[i] = word_of(received, place ^ i);
+    } else {  // two lanes: the first draws for the first row, the second for the other
+        const bool second = threadIdx.x % 2;
+        const int key = column + column_in_product(0), query = row + row_in_product(second ? 2 : 0);
+        const Words drawn = philox(dropout, key / 4, query, b, head);
+        const unsigned(&w)[4] = drawn.values;
+        const unsigned low = __shfl_xor_sync(ALL_LANES, second ? w[0] : w[2], 1);
+        const unsigned high = __shfl_xor_sync(ALL_LANES, second ? w[1] : w[3], 1);
+        own = {{second ? low : w[0], second ? high : w[1], second ? w[2] : low, second ? w[3] : high}};
+    }
+    return own;
+}
+
+// The same, a draw for each: for tokens with others between them, that were masked.
+template <bool KEYS_ARE_ROWS>
+__device__ __forceinline__ Words words_one_by_one(const Dropout& dropout, const Sequence& sequence,
+                                                  int row, int column) {
+    Words own = {};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int a = row + row_in_product(i), b = column + column_in_product(i);
+        const int query = KEYS_ARE_ROWS ? b : a, key = KEYS_ARE_ROWS ? a : b;
+        if (query < sequence.length && key < sequence.length)
+            own.values[i] =
+                word_of_score(dropout, blockIdx.z, blockIdx.y, sequence.start, query, key);
+    }
+    return own;
+}
+
+// Which of a lane's scores of 16 rows and N columns dropout keeps: of number i of the n-th product,
+// bit 4n + i. One product after the other, so that no more registers are needed than for one.
+template <bool KEYS_ARE_ROWS, int N>
+__device__ __forceinline__ unsigned kept_scores(const Dropout& dropout, const Sequence& sequence,
+                                                int row, int column) {
+    const bool shared_draws = side_by_side(dropout, sequence);
+    unsigned kept = 0;
+#pragma unroll 1
+    for (int n = 0; n < N / 8; n++) {
+        const int at = column + n * 8;
+        const Words words = shared_draws
+                                ? words_of_product<KEYS_ARE_ROWS>(dropout, row, at)
+                                : words_one_by_one<KEYS_ARE_ROWS>(dropout, sequence, row, at);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            kept |= static_cast<unsigned>(words.values[i] >= dropout.threshold) << (4 * n + i);
+    }
+    return kept;
+}
+// What the score of that number is multiplied by: 0 or 1 / (1 − p).
+__device__ __forceinline__ float scale_of(const Dropout& dropout, unsigned kept, int n, int i) {
+    return kept >> (4 * n + i) & 1 ? float(dropout.scale) : 0.0f;
+}
+
 template <int D_MAX, class T>
 __device__ __forceinline__ void store_product(T* first, long long stride, int count, int head_size,
                                               const float (&sums)[D_MAX / 8][4], float scale) {
@@ -601,6 +682,78 @@ __device__ __forceinline__ void store_product(T* first, long long stride, int co
                 *reinterpret_cast<unsigned*>(first + at * stride + d) =
                     narrow_pair<T>(sums[n][i] * scale, sums[n][i + 1] * scale);
         }
+}
+
+// The online softmax of 16 rows, from `first_query` on, and 64 columns: scores become p̃, not divided
+// by their sum yet. What the two rows' sums so far are multiplied by is the answer.
+__device__ __forceinline__ Pair<float> softmax_of_tile(float (&scores)[ROWS / 8][4],
+                                                       float (&largest)[2], float (&total)[2],
+                                                       const Batch& batch, const Dropout& dropout,
+                                                       const Sequence& sequence, bool none_real,
+                                                       int first_query, int first_key) {
+    float now_largest[2] = {largest[0], largest[1]};
+#pragma unroll
+    for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int key = first_key + n * 8 + column_in_product(i);
+            if (key >= sequence.length) continue;
+            scores[n][i] = masked_score(batch, sequence.start + key, none_real,
+                                        scores[n][i] * (float(batch.scale) * LOG2_E));
+            now_largest[i / 2] = fmax(now_largest[i / 2], scores[n][i]);
+        }
+    float rescale[2], sum[2] = {};
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        now_largest[half] = warp_max<4>(now_largest[half]);
+        rescale[half] = power_of_2(largest[half] - now_largest[half]);
+        largest[half] = now_largest[half];
+    }
+#pragma unroll
+    for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int key = first_key + n * 8 + column_in_product(i);
+            scores[n][i] =
+                key < sequence.length ? power_of_2(scores[n][i] - largest[i / 2]) : 0.0f;
+            sum[i / 2] += scores[n][i];
+        }
+    if (dropout.enabled) {
+        const unsigned kept = kept_scores<false, ROWS>(dropout, sequence, first_query, first_key);
+#pragma unroll
+        for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) scores[n][i] *= scale_of(dropout, kept, n, i);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        total[half] = total[half] * rescale[half] + warp_sum<4>(sum[half]);
+    return {rescale[0], rescale[1]};
+}
+template <int N>
+__device__ __forceinline__ void rescale_rows(float (&sums)[N][4], const Pair<float>& rescale) {
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) sums[n][i] *= i < 2 ? rescale.first : rescale.second;
+}
+
+// A warp's 16 rows of the context and of L, of a block whose first token is `own`.
+template <int D_MAX, class T>
+__device__ __forceinline__ void store_context(T* context, float* log_sum_exp,
+                                              float (&sums)[D_MAX / 8][4],
+                                              const float (&largest)[2], const float (&total)[2],
+                                              const Batch& batch, int head, int own, int count) {
+    const int D = batch.head_size;
+    rescale_rows(sums, {1 / total[0], 1 / total[1]});
+    store_product<D_MAX>(context_row(context, batch, own, head), (long long)batch.heads * D, count, D,
+                         sums, 1.0f);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int at = threadIdx.x / WARP_SIZE * 16 + row_in_product(2 * half);
+        if (at < count && threadIdx.x % 4 == 0)
+            log_sum_exp[at_row(batch, own + at, head)] = largest[half] * LN_2 + log(total[half]);
+    }
 }
 
 // Forward. Grid: (longest / 64, heads, sequences). Shared memory: a tile of q, two of k, two of v.
@@ -643,72 +796,29 @@ attention_forward_3(const T* query_key_value, T* context, float* log_sum_exp, Ba
         float scores[ROWS / 8][4];
         matrix_products<D_MAX, ROWS>(queries, row, keys + buffer, scores);
 
-        float now_largest[2] = {largest[0], largest[1]};
-#pragma unroll
-        for (int n = 0; n < ROWS / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int key = first + n * 8 + column_in_product(i);
-                if (key >= sequence.length) continue;
-                scores[n][i] = masked_score(batch, sequence.start + key, none_real,
-                                            scores[n][i] * (float(batch.scale) * LOG2_E));
-                now_largest[i / 2] = fmax(now_largest[i / 2], scores[n][i]);
-            }
-        float rescale[2], sum[2] = {};
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            now_largest[half] = warp_max<4>(now_largest[half]);
-            rescale[half] = power_of_2(largest[half] - now_largest[half]);
-            largest[half] = now_largest[half];
-        }
-#pragma unroll
-        for (int n = 0; n < ROWS / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int key = first + n * 8 + column_in_product(i);
-                const int query = first_query + row + row_in_product(i);
-                const bool inside = key < sequence.length;
-                scores[n][i] = inside ? power_of_2(scores[n][i] - largest[i / 2]) : 0.0f;
-                sum[i / 2] += scores[n][i];
-                if (dropout.enabled && inside && query < sequence.length)
-                    scores[n][i] *= keep_scale<float>(dropout, blockIdx.z, head, sequence.start,
-                                                      query, key);
-            }
-#pragma unroll
-        for (int half = 0; half < 2; half++)
-            total[half] = total[half] * rescale[half] + warp_sum<4>(sum[half]);
-#pragma unroll
-        for (int n = 0; n < D_MAX / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) sums[n][i] *= rescale[i / 2];
+        const Pair<float> rescale =
+            softmax_of_tile(scores, largest, total, batch, dropout, sequence, none_real,
+                            first_query + row, first);
+        rescale_rows(sums, rescale);
         matrix_add_weighted<D_MAX, ROWS>(sums, scores, values + buffer);
         __syncthreads();  // all have used this tile: the copies after the next may overwrite it
     }
-#pragma unroll
-    for (int n = 0; n < D_MAX / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) sums[n][i] /= total[i / 2];
-    store_product<D_MAX>(context_row(context, batch, own, head), (long long)batch.heads * D, count, D,
-                         sums, 1.0f);
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int at = row + row_in_product(2 * half);
-        if (at < count && threadIdx.x % 4 == 0)
-            log_sum_exp[at_row(batch, own + at, head)] = largest[half] * LN_2 + log(total[half]);
-    }
+    store_context<D_MAX>(context, log_sum_exp, sums, largest, total, batch, head, own, count);
 }
 
 // p̃ and ds of 16 rows, from q·k and dc·v; 0 outside the sequence.
-template <bool KEYS_ARE_ROWS>
-__device__ __forceinline__ void rebuild_product(float (&products)[COLUMNS / 8][4],
-                                                float (&dvalues)[COLUMNS / 8][4],
+template <bool KEYS_ARE_ROWS, int N>
+__device__ __forceinline__ void rebuild_product(float (&products)[N][4], float (&dvalues)[N][4],
                                                 const float* log_sum_exp, const float* delta,
                                                 const Batch& batch, const Dropout& dropout,
                                                 const Sequence& sequence, bool none_real,
                                                 int first_row, int first_column) {
     const int head = blockIdx.y;
+    unsigned kept = ~0u;
+    if (dropout.enabled)
+        kept = kept_scores<KEYS_ARE_ROWS, N * 8>(dropout, sequence, first_row, first_column);
 #pragma unroll
-    for (int n = 0; n < COLUMNS / 8; n++)
+    for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int a = first_row + row_in_product(i);
@@ -722,10 +832,9 @@ __device__ __forceinline__ void rebuild_product(float (&products)[COLUMNS / 8][4
             const float score = masked_score(batch, sequence.start + key, none_real,
                                              products[n][i] * float(batch.scale));
             const float p = power_of_2((score - log_sum_exp[at]) * LOG2_E);
-            const float keep =
-                keep_scale<float>(dropout, blockIdx.z, head, sequence.start, query, key);
-            products[n][i] = p * keep;
-            dvalues[n][i] = p * (dvalues[n][i] * keep - delta[at]);
+            const float scale = scale_of(dropout, kept, n, i);
+            products[n][i] = p * scale;
+            dvalues[n][i] = p * (dvalues[n][i] * scale - delta[at]);
         }
 }
 
@@ -832,4 +941,348 @@ attention_backward_key_3(const T* dcontext, const T* query_key_value, const floa
                          batch.scale);
     store_product<D_MAX>(row_of(dquery_key_value, batch, VALUE, own, head), stride, count, D, dvalue,
                          1.0f);
+}
+
+// ---- Version 4: Hopper's own instructions, for float16 and bfloat16 on compute capability 9.0 ----
+//
+// Not run on a GPU yet: on the CPU, against the stand-in, and compiled. Asked for by its number only.
+//
+// A block's warps have parts. One lane of the last warp brings tiles of 64 keys and values by bulk
+// copies, two tiles in turn, and each copy counts its bytes at a barrier; four warps together, a
+// warpgroup, multiply 64 rows of scores with them (wgmma), and there are three, or two with wide
+// heads. No warp waits for all: a tile's barriers say that its keys are here, that its values are,
+// and that it is used up.
+//
+// A tile is panels of 64 columns, rows of 128 bytes: as wide as a copy's mixing of banks goes. One
+// layout serves both products: for q·k the columns are summed over, for p·v the rows. Probabilities
+// go from one product to the next in registers, as in version 3.
+//
+// Operations: 4 S² D a head. Bytes: 4 S D numbers, of which keys and values are read S/192 times, or
+// S/128 with wide heads, mostly from the cache. Limit: an exponential a score for 4 D operations. A multiprocessor does 16
+// of them and 4096 operations on its tensor cores a clock, so that at D = 64 both take equally long,
+// and at D = 128 the tensor cores twice as long: neither is idle only if one warpgroup multiplies while
+// another is at its softmax.
+
+constexpr int PANEL = 64, PANEL_SIZE = PANEL * PANEL;
+constexpr int WARPGROUP = 4 * WARP_SIZE, STAGES = 2;
+template <int D_MAX>
+constexpr int WARPGROUPS = D_MAX == 64 ? 3 : 2;  // as many as have registers for their sums
+constexpr int CONSUMERS_BARRIER = 1;
+
+// Starts the copies of 64 rows, from a token on: row `part` of each, of `rows` (tokens, parts, D).
+template <int D_MAX, class T>
+__device__ __forceinline__ void copy_panels(T* tile, const TensorMap* rows, int part, int token,
+                                            PhaseBarrier* here) {
+#pragma unroll
+    for (int panel = 0; panel < D_MAX / PANEL; panel++)
+        copy_box(tile + panel * PANEL_SIZE, rows, token, part, panel * PANEL, here);
+}
+
+// The left sides of 64 rows of weights, for four multiplications by 16 rows each.
+template <class T>
+__device__ __forceinline__ void narrow_weights(const float (&weights)[PANEL / 8][4],
+                                               unsigned (&left)[PANEL / 16][4]) {
+#pragma unroll
+    for (int n = 0; n < PANEL / 8; n++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            left[n / 2][n % 2 * 2 + half] =
+                narrow_pair<T>(weights[n][half * 2], weights[n][half * 2 + 1]);
+}
+
+// products (64 × 64) = left · rightᵀ, of 64 rows each, all of D.
+template <int D_MAX, class T>
+__device__ __forceinline__ void multiply_rows(float (&products)[PANEL / 8][4], const T* left,
+                                              const T* right) {
+#pragma unroll
+    for (int d = 0; d < D_MAX; d += 16) {
+        const int at = d / PANEL * PANEL_SIZE + d % PANEL;
+        multiply_async<T>(products, matrix_at(left + at), matrix_at(right + at), d > 0);
+    }
+}
+// sums (64 × D) += weights · tile, of 64 rows.
+template <int D_MAX, class T>
+__device__ __forceinline__ void multiply_weights(float (&sums)[D_MAX / 8][4],
+                                                 const unsigned (&weights)[PANEL / 16][4],
+                                                 const T* tile) {
+#pragma unroll
+    for (int j = 0; j < PANEL / 16; j++)
+#pragma unroll
+        for (int panel = 0; panel < D_MAX / PANEL; panel++)
+            multiply_async_transposed<T>(sums + panel * (PANEL / 8), weights[j],
+                                         matrix_at(tile + panel * PANEL_SIZE + j * 16 * PANEL));
+}
+
+template <class T>
+__device__ __forceinline__ T* at_1024_bytes(T* shared) {
+    return shared + (1024 - shared_address(shared) % 1024) % 1024 / sizeof(T);
+}
+
+template <class T>
+struct Stages {
+    T *queries, *keys, *values;
+    PhaseBarrier *queries_here, *keys_here, *values_here, *used;
+};
+
+// One thread's part: what the others multiply, in the order in which they do.
+template <class T, int D_MAX>
+__device__ __forceinline__ void bring_tiles(const Stages<T>& stages, const TensorMap* rows,
+                                            const Batch& batch, const Sequence& sequence, int head,
+                                            int first_query, int groups) {
+    constexpr int TILE_SIZE = D_MAX * PANEL, TILE_BYTES = TILE_SIZE * sizeof(T);
+    const auto copy_tile_of = [&](T* tile, int part, int first, PhaseBarrier* here) {
+        copy_panels<D_MAX>(tile, rows, part * batch.heads + head, sequence.start + first, here);
+    };
+    phase_expect(stages.queries_here, groups * TILE_BYTES);
+    for (int group = 0; group < groups; group++)
+        copy_tile_of(stages.queries + group * TILE_SIZE, QUERY, first_query + group * PANEL,
+                     stages.queries_here);
+    for (int first = 0; first < sequence.length; first += PANEL) {
+        const int stage = first / PANEL % STAGES;
+        // Of the round before; in the first, at once.
+        phase_wait(stages.used + stage, (first / PANEL / STAGES + 1) % 2);
+        phase_expect(stages.keys_here + stage, TILE_BYTES);
+        copy_tile_of(stages.keys + stage * TILE_SIZE, KEY, first, stages.keys_here + stage);
+        phase_expect(stages.values_here + stage, TILE_BYTES);
+        copy_tile_of(stages.values + stage * TILE_SIZE, VALUE, first, stages.values_here + stage);
+    }
+}
+
+// Rows beyond the sequence are those of the next. Their p is 0, but 0 times infinity is not: zeros.
+template <class T, int D_MAX>
+__device__ __forceinline__ void clear_rows(T* tile, int first_row, int groups) {
+    constexpr int SIZE = Pack<T>::SIZE, PACKS = PANEL / SIZE;
+    for (int panel = 0; panel < D_MAX / PANEL; panel++)
+        for (int at = first_row * PACKS + threadIdx.x; at < PANEL * PACKS; at += groups * WARPGROUP)
+            store_pack(tile + panel * PANEL_SIZE + at * SIZE, Pack<T>{});
+    fence_async();
+    barrier_of(CONSUMERS_BARRIER, groups * WARPGROUP);
+}
+
+// A warpgroup's part: 64 rows of the context.
+template <class T, int D_MAX>
+__device__ __forceinline__ void attend(const Stages<T>& stages, T* context, float* log_sum_exp,
+                                       const Batch& batch, const Dropout& dropout,
+                                       const Sequence& sequence, bool none_real, int head,
+                                       int first_query, int groups) {
+    constexpr int TILE_SIZE = D_MAX * PANEL;
+    const int row = threadIdx.x / WARP_SIZE * 16;
+    const T* queries = stages.queries + threadIdx.x / WARPGROUP * TILE_SIZE;
+    float largest[2] = {lowest<float>(), lowest<float>()}, total[2] = {};
+    float sums[D_MAX / 8][4] = {};
+    phase_wait(stages.queries_here, 0);
+    for (int first = 0; first < sequence.length; first += PANEL) {
+        const int stage = first / PANEL % STAGES, parity = first / PANEL / STAGES % 2;
+        T* values = stages.values + stage * TILE_SIZE;
+        phase_wait(stages.keys_here + stage, parity);
+        float scores[PANEL / 8][4];
+        multiply_begin();
+        multiply_rows<D_MAX>(scores, queries, stages.keys + stage * TILE_SIZE);
+        multiply_commit();
+        multiply_wait(scores);
+
+        const Pair<float> rescale = softmax_of_tile(scores, largest, total, batch, dropout, sequence,
+                                                    none_real, first_query + row, first);
+        rescale_rows(sums, rescale);
+        unsigned weights[PANEL / 16][4];
+        narrow_weights<T>(scores, weights);
+        phase_wait(stages.values_here + stage, parity);
+        if (sequence.length - first < PANEL)
+            clear_rows<T, D_MAX>(values, sequence.length - first, groups);
+        multiply_begin();
+        multiply_weights<D_MAX>(sums, weights, values);
+        multiply_commit();
+        multiply_wait(sums);
+        if (threadIdx.x % WARP_SIZE == 0) phase_arrive(stages.used + stage);
+    }
+    store_context<D_MAX>(context, log_sum_exp, sums, largest, total, batch, head,
+                         sequence.start + first_query, sequence.length - first_query);
+}
+
+// Forward. Grid: (longest / 192 or / 128, heads, sequences). Shared memory: a tile of q for each
+// warpgroup, two of k and two of v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(WARPGROUPS<D_MAX> * WARPGROUP + WARP_SIZE, 1)
+attention_forward_4(const __grid_constant__ TensorMap rows, T* context, float* log_sum_exp,
+                    Batch batch, Dropout dropout) {
+    constexpr int TILE_SIZE = D_MAX * PANEL;
+    DYN_SHARED(T, dynamic);
+    SHARED(PhaseBarrier, barriers, [1 + 3 * STAGES]);
+    const int first_query = blockIdx.x * WARPGROUPS<D_MAX> * PANEL, head = blockIdx.y;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_query >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    // Warpgroups that have rows; another has nothing to do.
+    const int groups = min(WARPGROUPS<D_MAX>, (sequence.length - first_query + PANEL - 1) / PANEL);
+    T* queries = at_1024_bytes(dynamic);
+    T* keys = queries + WARPGROUPS<D_MAX> * TILE_SIZE;
+    const Stages<T> stages = {queries,      keys,          keys + STAGES * TILE_SIZE,
+                              barriers,     barriers + 1,  barriers + 1 + STAGES,
+                              barriers + 1 + 2 * STAGES};
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 1 + 2 * STAGES; i++) phase_begin(barriers + i, 1);
+        for (int stage = 0; stage < STAGES; stage++)
+            phase_begin(stages.used + stage, groups * WARPGROUP / WARP_SIZE);
+        fence_async();
+    }
+    __syncthreads();
+    if (threadIdx.x == WARPGROUPS<D_MAX> * WARPGROUP)
+        bring_tiles<T, D_MAX>(stages, &rows, batch, sequence, head, first_query, groups);
+    else if (static_cast<int>(threadIdx.x) < groups * WARPGROUP)
+        attend<T, D_MAX>(stages, context, log_sum_exp, batch, dropout, sequence, none_real, head,
+                         first_query, groups);
+}
+
+// Backward: dq of 64 queries a warpgroup, from all keys and values; dk and dv of 64 keys, from all
+// queries and gradients of the context. Both hold two tiles, `own`, and walk over two others.
+//
+// Limit: the tensor cores, 8 and 6 D operations a score in the two; the exponential is a smaller part.
+// Registers hold two products and one sum or two, so that dk and dv have one warpgroup less.
+
+template <int D_MAX, bool KEYS_ARE_ROWS>
+constexpr int BACKWARD_GROUPS = WARPGROUPS<D_MAX> - KEYS_ARE_ROWS;
+
+// Where tiles of queries and dcontext lie, or of keys and values; and their barriers.
+template <class T>
+struct BackwardStages {
+    T *own, *own_other, *tiles, *others;
+    PhaseBarrier *own_here, *here, *used;
+};
+// What two tiles hold: rows of (tokens, parts, D).
+struct Source {
+    const TensorMap *rows, *other_rows;
+    int part, other_part;
+};
+
+template <class T, int D_MAX>
+__device__ __forceinline__ void bring_pairs(const BackwardStages<T>& stages, const Source& own,
+                                            const Source& source, const Sequence& sequence,
+                                            int first_row, int groups) {
+    constexpr int TILE_SIZE = D_MAX * PANEL, PAIR_BYTES = 2 * TILE_SIZE * sizeof(T);
+    const auto copy_pair = [&](T* tile, T* other, const Source& from, int first, PhaseBarrier* here) {
+        copy_panels<D_MAX>(tile, from.rows, from.part, sequence.start + first, here);
+        copy_panels<D_MAX>(other, from.other_rows, from.other_part, sequence.start + first, here);
+    };
+    phase_expect(stages.own_here, groups * PAIR_BYTES);
+    for (int group = 0; group < groups; group++)
+        copy_pair(stages.own + group * TILE_SIZE, stages.own_other + group * TILE_SIZE, own,
+                  first_row + group * PANEL, stages.own_here);
+    for (int first = 0; first < sequence.length; first += PANEL) {
+        const int stage = first / PANEL % STAGES;
+        phase_wait(stages.used + stage, (first / PANEL / STAGES + 1) % 2);
+        phase_expect(stages.here + stage, PAIR_BYTES);
+        copy_pair(stages.tiles + stage * TILE_SIZE, stages.others + stage * TILE_SIZE, source, first,
+                  stages.here + stage);
+    }
+}
+
+template <class T, int D_MAX, bool KEYS_ARE_ROWS>
+__device__ __forceinline__ void differentiate(const BackwardStages<T>& stages,
+                                              const float* log_sum_exp, const float* delta,
+                                              T* dquery_key_value, const Batch& batch,
+                                              const Dropout& dropout, const Sequence& sequence,
+                                              bool none_real, int head, int first_row, int groups) {
+    constexpr int TILE_SIZE = D_MAX * PANEL;
+    const int row = threadIdx.x / WARP_SIZE * 16, group = threadIdx.x / WARPGROUP;
+    float sums[D_MAX / 8][4] = {};    // dq or dk, from the tiles of k or q
+    float dvalue[D_MAX / 8][4] = {};  // of keys alone, from the tiles of dc
+    phase_wait(stages.own_here, 0);
+    for (int first = 0; first < sequence.length; first += PANEL) {
+        const int stage = first / PANEL % STAGES;
+        T* tile = stages.tiles + stage * TILE_SIZE;
+        T* other = stages.others + stage * TILE_SIZE;
+        phase_wait(stages.here + stage, first / PANEL / STAGES % 2);
+        float products[PANEL / 8][4], dscores[PANEL / 8][4];
+        multiply_begin();
+        multiply_rows<D_MAX>(products, stages.own + group * TILE_SIZE, tile);
+        multiply_rows<D_MAX>(dscores, stages.own_other + group * TILE_SIZE, other);
+        multiply_commit();
+        multiply_wait(products, dscores);
+        rebuild_product<KEYS_ARE_ROWS>(products, dscores, log_sum_exp, delta, batch, dropout,
+                                       sequence, none_real, first_row + row, first);
+        if (sequence.length - first < PANEL) {
+            barrier_of(CONSUMERS_BARRIER, groups * WARPGROUP);  // all have multiplied by these rows
+            clear_rows<T, D_MAX>(tile, sequence.length - first, groups);
+            if (KEYS_ARE_ROWS) clear_rows<T, D_MAX>(other, sequence.length - first, groups);
+        }
+        unsigned weights[PANEL / 16][4], probabilities[PANEL / 16][4];
+        narrow_weights<T>(dscores, weights);
+        if (KEYS_ARE_ROWS) narrow_weights<T>(products, probabilities);
+        multiply_begin();
+        multiply_weights<D_MAX>(sums, weights, tile);
+        if (KEYS_ARE_ROWS) multiply_weights<D_MAX>(dvalue, probabilities, other);
+        multiply_commit();
+        if constexpr (KEYS_ARE_ROWS)
+            multiply_wait(sums, dvalue);
+        else
+            multiply_wait(sums);
+        if (threadIdx.x % WARP_SIZE == 0) phase_arrive(stages.used + stage);
+    }
+    const long long stride = 3LL * batch.heads * batch.head_size;
+    const int own = sequence.start + first_row, count = sequence.length - first_row;
+    const int part = KEYS_ARE_ROWS ? KEY : QUERY;
+    store_product<D_MAX>(row_of(dquery_key_value, batch, part, own, head), stride, count,
+                         batch.head_size, sums, batch.scale);
+    if (KEYS_ARE_ROWS)
+        store_product<D_MAX>(row_of(dquery_key_value, batch, VALUE, own, head), stride, count,
+                             batch.head_size, dvalue, 1.0f);
+}
+
+template <class T, int D_MAX, bool KEYS_ARE_ROWS>
+__device__ __forceinline__ void backward_of_rows(const TensorMap* dcontext, const TensorMap* rows,
+                                                 const float* log_sum_exp, const float* delta,
+                                                 T* dquery_key_value, const Batch& batch,
+                                                 const Dropout& dropout) {
+    constexpr int TILE_SIZE = D_MAX * PANEL, MOST_GROUPS = BACKWARD_GROUPS<D_MAX, KEYS_ARE_ROWS>;
+    DYN_SHARED(T, dynamic);
+    SHARED(PhaseBarrier, barriers, [1 + 2 * STAGES]);
+    const int first_row = blockIdx.x * MOST_GROUPS * PANEL, head = blockIdx.y;
+    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (first_row >= sequence.length) return;
+    const bool none_real = all_masked(batch, sequence);
+    const int groups = min(MOST_GROUPS, (sequence.length - first_row + PANEL - 1) / PANEL);
+    T* own = at_1024_bytes(dynamic);
+    T* tiles = own + 2 * MOST_GROUPS * TILE_SIZE;
+    const BackwardStages<T> stages = {own,      own + MOST_GROUPS * TILE_SIZE,
+                                      tiles,    tiles + STAGES * TILE_SIZE,
+                                      barriers, barriers + 1,
+                                      barriers + 1 + STAGES};
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 1 + STAGES; i++) phase_begin(barriers + i, 1);
+        for (int stage = 0; stage < STAGES; stage++)
+            phase_begin(stages.used + stage, groups * WARPGROUP / WARP_SIZE);
+        fence_async();
+    }
+    __syncthreads();
+    const Source queries = {rows, dcontext, QUERY * batch.heads + head, head};
+    const Source keys = {rows, rows, KEY * batch.heads + head, VALUE * batch.heads + head};
+    if (threadIdx.x == MOST_GROUPS * WARPGROUP)
+        bring_pairs<T, D_MAX>(stages, KEYS_ARE_ROWS ? keys : queries, KEYS_ARE_ROWS ? queries : keys,
+                              sequence, first_row, groups);
+    else if (static_cast<int>(threadIdx.x) < groups * WARPGROUP)
+        differentiate<T, D_MAX, KEYS_ARE_ROWS>(stages, log_sum_exp, delta, dquery_key_value, batch,
+                                               dropout, sequence, none_real, head, first_row,
+                                               groups);
+}
+
+// dq. Grid: (longest / 192 or / 128, heads, sequences). Shared memory: a tile of q and one of dc for
+// each warpgroup, two of k and two of v.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(BACKWARD_GROUPS<D_MAX, false> * WARPGROUP + WARP_SIZE, 1)
+attention_backward_query_4(const __grid_constant__ TensorMap dcontext,
+                           const __grid_constant__ TensorMap rows, const float* log_sum_exp,
+                           const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    backward_of_rows<T, D_MAX, false>(&dcontext, &rows, log_sum_exp, delta, dquery_key_value, batch,
+                                      dropout);
+}
+
+// dk and dv. Grid: (longest / 128 or / 64, heads, sequences). Shared memory: a tile of k and one of v
+// for each warpgroup, two of q and two of dc.
+template <class T, int D_MAX>
+__global__ void __launch_bounds__(BACKWARD_GROUPS<D_MAX, true> * WARPGROUP + WARP_SIZE, 1)
+attention_backward_key_4(const __grid_constant__ TensorMap dcontext,
+                         const __grid_constant__ TensorMap rows, const float* log_sum_exp,
+                         const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    backward_of_rows<T, D_MAX, true>(&dcontext, &rows, log_sum_exp, delta, dquery_key_value, batch,
+                                     dropout);
 }

@@ -14,7 +14,7 @@ from albert_np.kernels.cuda.arrays import (
     launch,
     wide,
 )
-from albert_np.kernels.cuda.launch import Struct
+from albert_np.kernels.cuda.launch import Struct, TensorMap
 
 FILE = "attention.cu"
 
@@ -121,7 +121,8 @@ def attention_forward(
         shared_limit=executor.shared_limit,
     )
     plan = launcher.attention_forward(problem, version)
-    launch(executor, FILE, plan, query_key_value, context, log_sum_exp, batch, drop)
+    rows = _rows(query_key_value, 3, problem, plan)
+    launch(executor, FILE, plan, rows, context, log_sum_exp, batch, drop)
     return context, AttentionCache(query_key_value, context, log_sum_exp, problem, batch, drop)
 
 
@@ -150,10 +151,18 @@ def attention_backward(executor, dcontext, cache, version=None):
     delta = executor.empty(log_sum_exp.shape, log_sum_exp.dtype)
     dquery_key_value = executor.empty(query_key_value.shape, query_key_value.dtype)
     launch(executor, FILE, launcher.attention_delta(problem), dcontext, context, delta, batch)
-    arguments = (dcontext, query_key_value, log_sum_exp, delta, dquery_key_value, batch, drop)
     for plan in launcher.attention_backward(problem, version):
-        launch(executor, FILE, plan, *arguments)
+        rows = _rows(dcontext, 1, problem, plan), _rows(query_key_value, 3, problem, plan)
+        arguments = (log_sum_exp, delta, dquery_key_value, batch, drop)
+        launch(executor, FILE, plan, *rows, *arguments)
     return dquery_key_value
+
+
+def _rows(array, parts, problem, plan):
+    """The array (tokens, parts, heads, head size) as the kernel takes it: a pointer, or a map."""
+    if not plan.box:
+        return array
+    return TensorMap(array, (problem.tokens, parts * problem.heads, problem.head_size), plan.box)
 
 
 def checked_offsets(executor, packed, tokens):

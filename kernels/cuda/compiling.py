@@ -1,5 +1,6 @@
 """Compiles kernels for GPUs with NVRTC, which needs no GPU and no driver (extra `cuda-compile`)."""
 
+import contextlib
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,8 @@ class Report(NamedTuple):
 
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", re.S)
+# Where ptxas must help multiplications whose registers are not left alone.
+HELPED = re.compile(r"^ptxas .*wgmma.*", re.M)
 FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 
 
@@ -56,6 +59,41 @@ def compile_kernels(file, kernels, architecture, sources=SOURCES):
     ------
     CompileError
     """
+    with _compiled(file, kernels, architecture, sources) as (_, names, log):
+        reports = {entry[1]: _report(entry[2]) for entry in ENTRY.finditer(log)}
+        return {kernel: reports[name] for kernel, name in names.items()}
+
+
+def machine_code(file, kernel, architecture, sources=SOURCES):
+    """Compile one kernel.
+
+    Parameters
+    ----------
+    file, kernel, architecture : str
+    sources : path, optional
+
+    Returns
+    -------
+    name : str
+        Of the kernel, as its file has it.
+    cubin : bytes
+        The file.
+
+    Raises
+    ------
+    CompileError
+    """
+    from cuda.bindings import nvrtc
+
+    with _compiled(file, [kernel], architecture, sources) as (handle, names, _):
+        cubin = b" " * _done(nvrtc.nvrtcGetCUBINSize(handle))
+        _done(nvrtc.nvrtcGetCUBIN(handle, cubin))
+        return names[kernel], cubin
+
+
+@contextlib.contextmanager
+def _compiled(file, kernels, architecture, sources):
+    """NVRTC's handle of a program; the kernels' names in the machine code; and what it said."""
     from cuda.bindings import nvrtc
 
     text = program(file, Path(sources)).encode()
@@ -71,9 +109,11 @@ def compile_kernels(file, kernels, architecture, sources=SOURCES):
         log = log.decode(errors="replace")
         if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             raise CompileError(f"{file} for {architecture}:\n{log}")
-        reports = {entry[1]: _report(entry[2]) for entry in ENTRY.finditer(log)}
+        helped = HELPED.search(log)
+        if helped:
+            raise CompileError(f"{file} for {architecture}: {helped[0]}")
         lowered = [_done(nvrtc.nvrtcGetLoweredName(handle, k.encode())) for k in kernels]
-        return {k: reports[name.decode()] for k, name in zip(kernels, lowered, strict=True)}
+        yield handle, {k: name.decode() for k, name in zip(kernels, lowered, strict=True)}, log
     finally:
         nvrtc.nvrtcDestroyProgram(handle)
 

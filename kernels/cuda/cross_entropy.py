@@ -11,6 +11,7 @@ from albert_np.kernels.cuda import launcher
 from albert_np.kernels.cuda.arrays import (
     Argument,
     checked,
+    checked_slots,
     columns_of,
     finish_sums,
     launch,
@@ -103,6 +104,7 @@ def linear_cross_entropy_backward(executor, dloss, cache, into=None):
     x, weight, bias, labels, states, inverse_count = cache
     _, dloss = checked(executor, Argument("x", x, x.shape), Argument("dloss", dloss, ()))
     dloss = dloss.reshape(1)
+    into = checked_slots(executor, into, x.dtype, dweight=weight.shape, dbias=bias.shape)
     if into is None:
         into = [executor.zeros(parameter.shape, x.dtype) for parameter in (weight, bias)]
     dweight, dbias = into

@@ -1,5 +1,6 @@
 """Runs launches on a GPU, through CuPy."""
 
+import tempfile
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from albert_np.errors import GpuError
+from albert_np.kernels.cuda.compiling import machine_code
 from albert_np.kernels.cuda.cublas_lt import MatrixProducts
-from albert_np.kernels.cuda.launch import SOURCES, Struct, program
+from albert_np.kernels.cuda.launch import SOURCES, Struct, TensorMap, program
 from albert_np.kernels.cuda.launcher import STATIC_SHARED
 
 # A kernel that wants more shared memory must be allowed to. Of the 48 KiB that any kernel may have,
@@ -22,6 +24,54 @@ ON_GPU = (2, 13)  # DLPack's numbers for CUDA's memory, and for memory that CPU 
 def _launch(graph, _held):
     """Launch a graph; with it live the stream whose workspace it uses, and its memory."""
     graph.launch()
+
+
+def encoded(address, dtype, tensor_map):
+    """The driver's form of a map, as an array with one element.
+
+    Raises
+    ------
+    RuntimeError
+        If the driver refuses.
+    """
+    from cuda.bindings import driver
+
+    def inner_first(numbers, kind):
+        return [kind(number) for number in reversed(numbers)]
+
+    _, columns, row = tensor_map.shape
+    strides = (columns * row * dtype.itemsize, row * dtype.itemsize)  # of all axes but the last
+    status, result = driver.cuTensorMapEncodeTiled(
+        getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{dtype.name.upper()}"),
+        len(tensor_map.shape),
+        address,
+        inner_first(tensor_map.shape, driver.cuuint64_t),
+        inner_first(strides, driver.cuuint64_t),
+        inner_first(tensor_map.box, driver.cuuint32_t),
+        inner_first((1, 1, 1), driver.cuuint32_t),
+        driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+        driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
+        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+        driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+    )
+    if status != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(
+            f"the driver makes no tensor map of shape {tensor_map.shape} and boxes "
+            f"{tensor_map.box}: {status.name}"
+        )
+    opaque = [int(word) for word in result.opaque]
+    return np.array((opaque,), [("opaque", np.uint64, len(opaque))])
+
+
+def _needing_bindings(function, *arguments):
+    """A call of what goes around CuPy, with one clear error where it cannot."""
+    try:
+        return function(*arguments)
+    except ImportError:
+        raise ImportError(
+            "version 4 of the CUDA kernels needs the library cuda-bindings, which is not "
+            "installed: python -m pip install 'albert-np[cuda-compile]'"
+        ) from None
 
 
 class CupyExecutor:
@@ -179,7 +229,9 @@ class CupyExecutor:
         device = self.cupy.cuda.Device().id
         key = (device, launch.file, launch.kernel)
         if key not in self._kernels:
-            self._kernels[key] = self._compiled(launch.file, launch.kernel)
+            hopper = any(isinstance(argument, TensorMap) for argument in launch.arguments)
+            compiled = self._compiled_for_hopper if hopper else self._compiled
+            self._kernels[key] = compiled(launch.file, launch.kernel)
         kernel = self._kernels[key]
         if launch.shared_bytes > UNASKED_SHARED:
             kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
@@ -194,8 +246,20 @@ class CupyExecutor:
         )
         return module.get_function(kernel)
 
+    def _compiled_for_hopper(self, file, kernel):
+        """CuPy compiles for sm_90, which lacks what sm_90a has."""
+        name, cubin = _needing_bindings(machine_code, file, kernel, "sm_90a", self.sources)
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "kernel.cubin"
+            path.write_bytes(cubin)
+            return self.cupy.RawModule(path=str(path)).get_function(name)
+
     def _value(self, argument):
         """What CuPy passes on as that parameter."""
+        if isinstance(argument, TensorMap):
+            return _needing_bindings(
+                encoded, self.pointer(argument.array), argument.array.dtype, argument
+            )
         if argument is None:
             return np.uintp(0)
         if isinstance(argument, Struct):

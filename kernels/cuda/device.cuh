@@ -128,6 +128,122 @@ __device__ __forceinline__ void multiply_add<BFloat16>(float (&sums)[4], const u
         : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0), "r"(right_1));
 }
 
+// ---- Hopper: barriers that count, copies of whole boxes, multiplications by four warps -----------
+
+// How an array lies in memory, for copies of boxes of it. The executor makes it.
+struct alignas(64) TensorMap {
+    unsigned char opaque[128];
+};
+// Ends a phase when `count` have arrived, and all the bytes that they said would come.
+using PhaseBarrier = unsigned long long;
+
+// What this thread wrote to shared memory, as the copies and the tensor cores will see it.
+__device__ __forceinline__ void fence_async() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+// Waits until `threads` threads, whole warps, are at the barrier of this number; 0 is the block's.
+__device__ __forceinline__ void barrier_of(int number, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+__device__ __forceinline__ void phase_begin(PhaseBarrier* barrier, int count) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count)
+                 : "memory");
+}
+__device__ __forceinline__ void phase_arrive(PhaseBarrier* barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+// Arrives, and says how many bytes of copies this phase has to wait for, too.
+__device__ __forceinline__ void phase_expect(PhaseBarrier* barrier, int bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                     shared_address(barrier)),
+                 "r"(bytes) : "memory");
+}
+// Waits until the last phase of this parity is over: phases 0, 2, 4 … have parity 0.
+__device__ __forceinline__ void phase_wait(PhaseBarrier* barrier, int parity) {
+    asm volatile(
+        "{\n"
+        ".reg .pred over;\n"
+        "again:\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 over, [%0], %1;\n"
+        "@!over bra again;\n"
+        "}" ::"r"(shared_address(barrier)), "r"(parity) : "memory");
+}
+// One box of an array with three axes, from [z][y][x] on, to shared memory, while the thread goes on;
+// zeros beyond the array. Rows of 128 bytes, whose 16-byte pieces change places: row r has piece i
+// at place i ^ (r % 8), so that eight rows of one column meet different banks.
+__device__ __forceinline__ void copy_box(void* shared, const TensorMap* map, int z, int y, int x,
+                                         PhaseBarrier* barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+        "[%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(shared)),
+        "l"(map), "r"(x), "r"(y), "r"(z), "r"(shared_address(barrier)) : "memory");
+}
+
+// Of the registers that the next multiplications read and add to, all is written.
+__device__ __forceinline__ void multiply_begin() {
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void multiply_commit() {
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+// Registers that a multiplication has to do with are touched neither before nor after this.
+template <int N>
+__device__ __forceinline__ void hold(float (&sums)[N][4]) {
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) asm volatile("" : "+f"(sums[n][i])::"memory");
+}
+// Waits for all multiplications; their sums are there from here on.
+template <int... N>
+__device__ __forceinline__ void multiply_wait(float (&... sums)[N][4]) {
+    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    (hold(sums), ...);
+}
+
+#define SUMS_64                                                                              \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, " \
+    "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
+#define EIGHT(n)                                                                          \
+    "+f"(sums[n][0]), "+f"(sums[n][1]), "+f"(sums[n][2]), "+f"(sums[n][3]),               \
+        "+f"(sums[n + 1][0]), "+f"(sums[n + 1][1]), "+f"(sums[n + 1][2]), "+f"(sums[n + 1][3])
+#define MULTIPLY_ASYNC(Type, name)                                                           \
+    template <>                                                                              \
+    __device__ __forceinline__ void multiply_async<Type>(                                    \
+        float (*sums)[4], unsigned long long left, unsigned long long right, bool adds) {    \
+        asm volatile(                                                                        \
+            "{\n.reg .pred adds;\nsetp.ne.b32 adds, %34, 0;\n"                               \
+            "wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " " SUMS_64          \
+            ", %32, %33, adds, 1, 1, 0, 0;\n}"                                               \
+            : EIGHT(0), EIGHT(2), EIGHT(4), EIGHT(6)                                         \
+            : "l"(left), "l"(right), "r"(static_cast<int>(adds)) : "memory");                \
+    }                                                                                        \
+    template <>                                                                              \
+    __device__ __forceinline__ void multiply_async_transposed<Type>(                         \
+        float (*sums)[4], const unsigned (&left)[4], unsigned long long right) {             \
+        asm volatile("{\n.reg .pred adds;\nsetp.eq.b32 adds, 0, 0;\n"                        \
+                     "wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " " SUMS_64 \
+                     ", {%32, %33, %34, %35}, %36, adds, 1, 1, 1;\n}"                        \
+                     : EIGHT(0), EIGHT(2), EIGHT(4), EIGHT(6)                                \
+                     : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right)    \
+                     : "memory");                                                            \
+    }
+
+// sums (64 × 64) = or += left (64 × 16) · rightᵀ, four warps together: warp w of them has rows 16 w …
+// of the sums, its lanes as in `multiply_add`. Of `right`, 64 rows of 16 numbers; both as
+// `matrix_at` describes them. While it goes on, nothing may touch the sums or the matrices.
+template <class T>
+__device__ __forceinline__ void multiply_async(float (*sums)[4], unsigned long long left,
+                                               unsigned long long right, bool adds);
+// sums (64 × 64) += left (64 × 16) · right (16 × 64): `left` from registers, as in `multiply_add`;
+// of `right`, 16 rows of 64 numbers.
+template <class T>
+__device__ __forceinline__ void multiply_async_transposed(float (*sums)[4],
+                                                          const unsigned (&left)[4],
+                                                          unsigned long long right);
+MULTIPLY_ASYNC(Half, "f16")
+MULTIPLY_ASYNC(BFloat16, "bf16")
+
 #else
 
 #include "stand_in/cuda_on_cpu.h"
@@ -195,6 +311,27 @@ inline void load_matrices_transposed(unsigned (&out)[4], const void* row) {
     }
 }
 
+using stand_in::TensorMap;
+using stand_in::fence_async;
+using stand_in::multiply_begin;
+using stand_in::multiply_commit;
+using stand_in::shared_address;
+using PhaseBarrier = unsigned long long;
+inline void barrier_of(int number, int threads) { stand_in::named_barrier(number, threads); }
+inline void phase_begin(PhaseBarrier* barrier, int count) { stand_in::phased_begin(barrier, count); }
+inline void phase_arrive(PhaseBarrier* barrier) { stand_in::phased_arrive(barrier, 0); }
+inline void phase_expect(PhaseBarrier* barrier, int bytes) {
+    stand_in::phased_arrive(barrier, bytes);
+}
+inline void phase_wait(PhaseBarrier* barrier, int parity) { stand_in::phased_wait(barrier, parity); }
+inline void copy_box(void* shared, const TensorMap* map, int z, int y, int x, PhaseBarrier* barrier) {
+    stand_in::copy_bulk(shared, *map, z, y, x, barrier);
+}
+template <int... N>
+void multiply_wait(float (&... sums)[N][4]) {
+    stand_in::multiply_wait();
+}
+
 struct Fragments {
     unsigned left[4], right[2];
 };
@@ -219,7 +356,38 @@ UNWATCHED void multiply_add(float (&sums)[4], const unsigned (&left)[4], unsigne
     }
 }
 
+template <class T>
+float widened_bits(unsigned short bits) {
+    return widen(T{bits});
+}
+template <class T>
+UNWATCHED void multiply_async(float (*sums)[4], unsigned long long left, unsigned long long right,
+                              bool adds) {
+    stand_in::multiply({sums, widened_bits<T>, left, right, true, false, adds, {}, true, {}});
+}
+template <class T>
+UNWATCHED void multiply_async_transposed(float (*sums)[4], const unsigned (&left)[4],
+                                         unsigned long long right) {
+    stand_in::Multiplication m = {sums, widened_bits<T>, 0, right, false, true, true, {}, true, {}};
+    const Fragments own = {{left[0], left[1], left[2], left[3]}, {}};
+    const Fragments* of = static_cast<const Fragments*>(stand_in::exchange(&own, sizeof own));
+    const int row = stand_in::lane() / 4;
+    for (int half = 0; half < 2; half++)
+        for (int k = 0; k < 16; k++)
+            m.left_values[half][k] =
+                half_of<T>(of[row * 4 + k % 8 / 2].left[half + k / 8 * 2], k % 2);
+    stand_in::multiply(m);
+}
+
 #endif
+
+// What tells a multiplication where a matrix lies: rows of 128 bytes, as `copy_box` leaves them, the
+// first eight of them at a multiple of 1024 bytes and eight more every 1024. `first` may be any
+// multiple of 16 numbers of the first row, or the first number of any eighth row.
+__device__ __forceinline__ unsigned long long matrix_at(const void* first) {
+    constexpr unsigned long long EIGHT_ROWS = 1024 >> 4, MIXED_BY_128_BYTES = 1;
+    return MIXED_BY_128_BYTES << 62 | EIGHT_ROWS << 32 | 1ull << 16 | (shared_address(first) >> 4);
+}
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }

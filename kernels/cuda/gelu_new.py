@@ -8,6 +8,7 @@ from albert_np.kernels.cuda import launcher
 from albert_np.kernels.cuda.arrays import (
     Argument,
     checked,
+    checked_slots,
     columns_of,
     finish_sums,
     launch,
@@ -79,6 +80,7 @@ def bias_gelu_new_backward(executor, dy, cache, into=None, version=None):
     x, bias = cache
     columns = x.shape[-1]
     _, dy = checked(executor, Argument("x", x, x.shape), Argument("dy", dy, x.shape))
+    into = checked_slots(executor, into, x.dtype, dbias=(columns,))
     dx = executor.empty(x.shape, x.dtype)
     problem = problem_of(executor, columns, x, bias, dy, dx)
     plan = launcher.gelu_new_backward(problem, version)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from albert_np.kernels.cuda.arrays import wide
-from albert_np.kernels.cuda.launch import SOURCES, Struct, program
+from albert_np.kernels.cuda.launch import SOURCES, Struct, TensorMap, program
 
 COMPILER = "g++"
 OPTIONS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-Wall", "-Werror")
@@ -42,6 +42,16 @@ class _Array(ctypes.Structure):
         ("writable", ctypes.c_int),
         ("argument", ctypes.c_int),
     ]
+
+
+# `TensorMap` of stand_in/cuda_on_cpu.h.
+TENSOR_MAP = np.dtype(
+    {
+        "names": ["array", "shape", "box", "item_size"],
+        "formats": [np.uintp, (np.int32, 3), (np.int32, 3), np.int32],
+        "itemsize": 128,
+    }
+)
 
 
 class HostExecutor:
@@ -147,6 +157,10 @@ def _value(argument, position, arrays):
             for member in argument.members
         ]
         return np.array(tuple(members), argument.dtype)
+    if isinstance(argument, TensorMap):
+        address = _value(argument.array, position, arrays)[()]
+        members = address, argument.shape, argument.box, argument.array.itemsize
+        return np.array(members, TENSOR_MAP)
     if argument is None:
         return np.array(0, np.uintp)
     if np.ndim(argument) == 0:

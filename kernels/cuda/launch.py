@@ -22,8 +22,8 @@ class Launch(NamedTuple):
     grid, block : tuple of int
         Three numbers or fewer; those left out are 1.
     arguments : tuple
-        Arrays, NumPy scalars of the very type of the parameter, `Struct`s, and None for a null
-        pointer.
+        Arrays, NumPy scalars of the very type of the parameter, `Struct`s, `TensorMap`s, and None
+        for a null pointer.
     shared_bytes : int
         Dynamic shared memory.
     """
@@ -41,6 +41,18 @@ class Struct(NamedTuple):
 
     dtype: object
     members: tuple
+
+
+class TensorMap(NamedTuple):
+    """An array that is copied box by box: its shape is taken to be (z, y, x), and a box's is `box`.
+
+    Boxes' rows are 128 bytes of shared memory, whose 16-byte pieces are mixed (`copy_box` of
+    device.cuh).
+    """
+
+    array: object
+    shape: tuple
+    box: tuple
 
 
 def ceil_div(numerator, denominator):

@@ -16,7 +16,7 @@ PARTS_A_MULTIPROCESSOR = 8  # of blocks that each sum some of the rows
 
 
 class Plan(NamedTuple):
-    """Of one launch: the kernel's name, grid, block; and what its blocks divide the rows into."""
+    """Of one launch: the kernel's name, grid, block; what its blocks divide the rows into."""
 
     kernel: str
     grid: tuple
@@ -24,6 +24,7 @@ class Plan(NamedTuple):
     parts: int = 1
     rows_a_block: int = 0
     shared_bytes: int = 0
+    box: tuple = ()  # in which the array is copied; where not, the kernel takes a pointer to it
 
 
 class Problem(NamedTuple):
@@ -181,6 +182,13 @@ TILE = 32  # rows of version 2's blocks
 ROWS, COLUMNS = 64, 32  # of version 3's; columns in its backward pass
 LARGEST_GRID = 65535  # blocks in y and in z
 TENSOR_CORES = (8, 0)  # the first GPUs that have version 3's instructions
+HOPPER = (9, 0)  # the only ones that have version 4's
+PANEL, STAGES = 64, 2  # of version 4: rows and columns that one copy brings; tiles in turn
+PANEL_BYTES = PANEL * 128
+WARPGROUPS = {64: 3, 128: 2}  # that multiply, 64 rows each; by head size
+# Not the default until they have been run on a GPU: the stand-in for its tensor maps, phases and
+# descriptors may share a mistake with the kernel, and a barrier that never ends hangs the GPU.
+NOT_RUN_ON_A_GPU_YET = (4,)
 
 
 class AttentionProblem(NamedTuple):
@@ -248,6 +256,20 @@ def _attention_matrices(problem, kernel, rows):
     return problem.plan(f"{kernel}_3<{problem.type}, {widest}>", ROWS, 128, shared_bytes)
 
 
+def _attention_boxes(problem, kernel, own_tiles, fewer_groups=0):
+    """Plan a kernel of version 4: each warpgroup's own tiles, and two in stages to walk over.
+
+    They begin at a multiple of 1024 bytes.
+    """
+    widest = problem.padded_head_size
+    groups = WARPGROUPS[widest] - fewer_groups
+    tiles = own_tiles * groups + 2 * STAGES
+    shared_bytes = tiles * (widest // PANEL) * PANEL_BYTES + 1024
+    name, threads = f"{kernel}_4<{problem.type}, {widest}>", groups * 4 * WARP + WARP
+    plan = problem.plan(name, groups * PANEL, threads, shared_bytes)
+    return plan._replace(box=(PANEL, 1, PANEL))
+
+
 def _fitting(problem, version, plans):
     """The plan of the version asked for, or of the last that fits in shared memory."""
     room = problem.shared_limit - STATIC_SHARED
@@ -258,6 +280,8 @@ def _fitting(problem, version, plans):
             f"attention of {problem.longest} columns and head size {problem.head_size} needs "
             f"{needed[1]} bytes of shared memory; a block may have {room}"
         )
+    if version is None:
+        version = [number for number in fitting if number not in NOT_RUN_ON_A_GPU_YET][-1]
     return plans[chosen(version, fitting)]
 
 
@@ -275,6 +299,8 @@ def attention_forward(problem, version=None):
         plans[2] = [_attention_tiles(problem, name, 3)]
         if _has_matrices(problem):
             plans[3] = [_attention_matrices(problem, name, 5 * ROWS)]
+            if problem.capability == HOPPER:
+                plans[4] = [_attention_boxes(problem, name, 1)]
     (plan,) = _fitting(problem, version, plans)
     return plan
 
@@ -290,6 +316,11 @@ def attention_backward(problem, version=None):
         if _has_matrices(problem):
             rows = 2 * ROWS + 4 * COLUMNS
             plans[3] = [_attention_matrices(problem, kernel, rows) for kernel in (query, key)]
+            if problem.capability == HOPPER:
+                plans[4] = [
+                    _attention_boxes(problem, query, 2),
+                    _attention_boxes(problem, key, 2, fewer_groups=1),
+                ]
     return _fitting(problem, version, plans)
 
 

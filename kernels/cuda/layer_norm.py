@@ -8,6 +8,7 @@ from albert_np.kernels.cuda import launcher
 from albert_np.kernels.cuda.arrays import (
     Argument,
     checked,
+    checked_slots,
     columns_of,
     dropout_struct,
     finish_sums,
@@ -137,6 +138,8 @@ def layer_norm_backward(executor, dy, cache, into=None, version=None):
     dx : array, shape (..., N)
     dweight, dbias : array, shape (N,)
     """
+    shape, dtype = cache.weight.shape, cache.weight.dtype
+    into = checked_slots(executor, into, dtype, dweight=shape, dbias=shape)
     dx, _, sums = _backward(executor, dy, cache, None, into, 2, version)
     return dx, *sums
 
@@ -161,7 +164,9 @@ def bias_dropout_residual_layer_norm_backward(executor, dy, cache, into=None, ve
         dx itself where there was no dropout.
     dweight, dshift : array, shape (H,)
     """
-    into = None if into is None else (*into[1:], into[0])
+    shape, dtype = cache.layer_norm.weight.shape, cache.layer_norm.weight.dtype
+    into = checked_slots(executor, into, dtype, dbias=shape, dweight=shape, dshift=shape)
+    into = into and (*into[1:], into[0])
     dtotal, dx, sums = _backward(executor, dy, cache.layer_norm, cache.dropout, into, 3, version)
     dweight, dshift, dbias = sums
     return dx, dbias, dtotal, dweight, dshift

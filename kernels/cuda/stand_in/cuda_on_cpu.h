@@ -10,6 +10,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __restrict__
+#define __grid_constant__
 #define UNWATCHED __attribute__((no_sanitize("thread"), noinline))
 
 struct uint3 {
@@ -34,6 +35,39 @@ void check_aligned(const void* address, int size);
 void copy_async(void* shared, const void* global, int size, bool valid);
 void copy_async_commit();
 void copy_async_wait(int groups_left);
+void named_barrier(int number, int expected);
+
+// Bytes from the beginning of all shared memory; and where 128-byte rows are mixed, the place of what
+// would lie there: bits 4 to 6 change with bits 7 to 9.
+unsigned shared_address(const void* address);
+inline unsigned swizzled(unsigned address) { return address ^ (address >> 7 & 7) << 4; }
+void fence_async();
+void phased_begin(void* barrier, int count);
+void phased_arrive(void* barrier, int bytes);
+void phased_wait(void* barrier, int parity);
+
+// What host.py makes of an array in place of a GPU's tensor map; the last axis is contiguous.
+struct TensorMap {
+    const char* array;
+    int shape[3], box[3], item_size;
+    char filled_up[128 - 8 - 7 * 4];
+};
+void copy_bulk(void* shared, const TensorMap& map, int z, int y, int x, void* barrier);
+
+// One lane's part of sums (64 × 64) += left (64 × 16) · right (16 × 64).
+struct Multiplication {
+    float (*sums)[4];
+    float (*widened)(unsigned short);
+    unsigned long long left, right;  // descriptors
+    bool left_in_shared, transposed, adds;
+    float left_values[2][16];  // of rows lane / 4 and the eighth after it, where it is in registers
+    bool begins;               // no earlier one goes on in the same sums
+    float before[8][4];
+};
+void multiply_begin();
+void multiply(Multiplication multiplication);
+void multiply_commit();
+void multiply_wait();
 }  // namespace stand_in
 
 #define threadIdx (stand_in::thread_index())
