@@ -1,0 +1,210 @@
+"""The reference with a mistake in it: forward is rewritten, and gradients follow.
+
+A composition runs each function through its `call`, by name. Here `call` runs what a mistake puts
+in the place of some of these functions, and writes down what was run, as a trace. The gradients
+are then found from the trace alone, by each operation's own pullback in reverse order: so a
+mistake says how it changes forward, and never how that changes backward.
+"""
+
+import re
+from inspect import signature
+
+import numpy as np
+
+from albert_np.backend import NUMPY
+from albert_np.encoder import layer_prefix, repetitions_of
+from albert_np.parameters import under
+from albert_np.trace import Trace
+from albert_np.verification.pairs import rearrange_forward, scale_forward
+
+
+class Site:
+    """One call of one function, where a mistake is made.
+
+    Attributes
+    ----------
+    name : str
+        Of the operation.
+    function : callable
+        What the reference runs there.
+    arguments : dict
+        By the names of its parameters.
+    whole : RewrittenTrace
+        The run that the call is of: its config, batch, schedule and parameters.
+    """
+
+    def __init__(self, whole, below, name, function, arguments):
+        self.whole, self._below = whole, below
+        self.name, self.function, self.arguments = name, function, arguments
+
+    def run(self, **changed):
+        """The reference's function, some of its arguments changed: other mistakes see that."""
+        return self._below(self.name, self.function, **self.arguments | changed)
+
+    def replace(self, function, *arguments, **settings):
+        """Another function in its place, whose output takes the operation's name."""
+        return self.whole.record_as_it_is(self.name, function, *arguments, **settings)
+
+    def step(self, name, function, *arguments, **settings):
+        """The output of a function that stands at this place too, under a name of its own."""
+        step = f"{self.name}.{name}"
+        y, _ = self.whole.record_as_it_is(step, function, *arguments, **settings)
+        return y
+
+    def before(self, **changed):
+        """The reference's output, where the mistake lies in what is done with it then."""
+        y, _ = self.run(**changed)
+        for operation in self.whole:
+            if operation.name == self.name:
+                operation.name = f"{self.name}.before"
+        return y
+
+    def keep(self, x):
+        """Nothing is computed: x goes through."""
+        return self.replace(scale_forward, x, 1)
+
+    def scaled(self, factor):
+        """The operation, its output multiplied by a constant."""
+        return self.replace(scale_forward, self.before(), factor)
+
+    def moved(self, **how):
+        """The operation, with the entries of some arguments moved, each by a function."""
+        moved = {
+            name: self.step(f"moved_{name}", rearrange_forward, self.arguments[name], one)
+            for name, one in how.items()
+        }
+        return self.run(**moved)
+
+    def output_moved(self, how):
+        """The operation, with the entries of its output moved."""
+        return self.replace(rearrange_forward, self.before(), how)
+
+    @property
+    def repetition(self):
+        """Which repetition of the layer this is in."""
+        index = int(re.search(r"layers\.(\d+)\.", self.name)[1])
+        return repetitions_of(self.whole.schedule)[index]
+
+    @property
+    def layer(self):
+        """The parameters of the layer that this is in."""
+        prefix = self.name.partition("encoder.")[0] + "encoder"
+        return under(self.whole.parameters, f"{prefix}.{layer_prefix(*self.repetition.place)}")
+
+
+class RewrittenTrace(Trace):
+    """A trace of a model that makes mistakes.
+
+    Parameters
+    ----------
+    model : AlbertPreTrainedModel
+    mistakes : sequence of Mistake
+    """
+
+    def __init__(self, model, mistakes):
+        super().__init__()
+        self.config, self.parameters = model.config, model.parameters
+        self.mistakes = mistakes
+        self.batch = self.schedule = None
+
+    def record(self, name, function, *arguments, **settings):
+        """Run a function, or what the mistakes put in its place, and write down what was run."""
+        return self._record_below(len(self.mistakes), name, function, *arguments, **settings)
+
+    def _record_below(self, level, name, function, *arguments, **settings):
+        """The same, by the first so many mistakes: what one puts in place, those before see."""
+        if level == 0:
+            return self.record_as_it_is(name, function, *arguments, **settings)
+        mistake = self.mistakes[level - 1]
+
+        def below(*args, **kwargs):
+            return self._record_below(level - 1, *args, **kwargs)
+
+        if not mistake.is_at(name):
+            return below(name, function, *arguments, **settings)
+        bound = signature(function).bind(*arguments, **settings)
+        bound.apply_defaults()
+        bound.arguments.pop("call", None)
+        return mistake.change(Site(self, below, name, function, bound.arguments))
+
+    def record_as_it_is(self, name, function, *arguments, **settings):
+        """Run a function with no mistake made at it, and write it down."""
+        return super().record(name, function, *arguments, **settings)
+
+    def pull_back(self, output_gradients):
+        """Find the gradients of every operation and parameter, from the last operation up.
+
+        Parameters
+        ----------
+        output_gradients : list of (array, array)
+            Each an output of the trace, and its gradient.
+
+        Returns
+        -------
+        gradients : dict of int to array
+            By the identity of every array that the trace knows.
+        """
+        gradients, uses = {}, {}
+        shared = self._shared_arrays()
+        for y, dy in output_gradients:
+            gradients[id(y)] = gradients.get(id(y), 0) + dy
+        for operation in reversed(self.operations):
+            if not any(id(y) in gradients for y in operation.outputs.values()):
+                continue
+            dy = {
+                name: gradients.get(id(y), np.zeros_like(y))
+                for name, y in operation.outputs.items()
+            }
+            operation.output_gradients = dy
+            operation.input_gradients = operation.pullback(dy)
+            for name, dx in operation.input_gradients.items():
+                xs, dxs = operation.inputs[name], dx
+                xs, dxs = (xs, dxs) if isinstance(xs, list) else ([xs], [dxs])
+                for x, one in zip(xs, dxs, strict=True):
+                    if id(x) in shared:
+                        uses.setdefault(id(x), []).insert(0, (operation.name, one))
+                    else:
+                        gradients[id(x)] = gradients.get(id(x), 0) + one
+        return gradients | {key: self._summed(shared[key], by) for key, by in uses.items()}
+
+    def _shared_arrays(self):
+        """The names of the parameters that mistakes in summing are made at, by identity."""
+        arrays = {}
+        for name, array in self.parameters.items():
+            whole = array.base if re.search(r"\.(query|key|value)\.", name) else array
+            arrays[id(whole)] = name
+        return arrays
+
+    def _summed(self, name, uses):
+        """The gradient of a parameter: the sum over its uses, or what a mistake makes of it."""
+        for mistake in self.mistakes:
+            if mistake.uses is not None:
+                uses = mistake.uses(name, uses)
+        return sum(gradient for _, gradient in uses)
+
+
+def rewritten_trace(model, inputs, mistakes):
+    """Run a model forward with mistakes, and write down every operation.
+
+    Parameters
+    ----------
+    model : AlbertPreTrainedModel
+    inputs : dict
+        Arguments of a call.
+    mistakes : sequence of Mistake
+
+    Returns
+    -------
+    RewrittenTrace
+    """
+    trace = RewrittenTrace(model, mistakes)
+    batch, labels, run = model._begin({"packed": False} | inputs, backend=NUMPY, call=trace.record)
+    for mistake in mistakes:
+        if mistake.schedule is not None:
+            run = run._replace(schedule=mistake.schedule(run.schedule))
+    if batch.head_mask is not None:
+        more = max(0, len(run.schedule) - len(batch.head_mask))  # layers than the model has
+        batch = batch._replace(head_mask=np.pad(batch.head_mask, ((0, more), (0, 0)), "edge"))
+    trace.batch, trace.schedule = batch, run.schedule
+    trace.outputs, _ = model._run_forward(batch, labels, run)
+    return trace
