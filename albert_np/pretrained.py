@@ -446,12 +446,16 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         ValueError, TypeError
             As `vjp` and its pullback do.
         """
+        return self._record(Trace(), gradients, inputs)
+
+    def _record(self, trace, gradients, inputs):
+        """Run the model through the plain pairs, each of them by an empty trace's `record`."""
         if gradients is True:
             self._need_loss(inputs)
-        trace = Trace()
         batch, labels, run = self._begin(
             {"packed": False} | inputs, keep=True, backend=NUMPY, call=trace.record
         )
+        trace.arguments = batch._asdict() | labels
         trace.outputs, cache = self._run_forward(batch, labels, run)
         if gradients is not False:
             output_gradients = None if gradients is True else gradients

@@ -92,6 +92,8 @@ class Trace:
     Attributes
     ----------
     operations : list of Operation
+    arguments : dict
+        What the call was given, checked and completed: arrays by name.
     outputs : ModelOutput
         What the call returned.
     gradients : Gradients or None
@@ -99,6 +101,7 @@ class Trace:
     """
 
     operations: list = field(default_factory=list)
+    arguments: dict = field(default_factory=dict)
     outputs: object = None
     gradients: object = None
 
@@ -130,13 +133,17 @@ class Trace:
             return self._record_backward(name, function, *arguments, **settings)
         bound = inspect.signature(function).bind(*arguments, **settings)
         bound.apply_defaults()
-        y, cache = function(*arguments, **settings)
+        y, cache = self.compute(name, function, *arguments, **settings)
         self.operations.append(Operation(name, function, bound.arguments, _by_name(y)))
         return y, cache
 
+    def compute(self, name, function, *arguments, **settings):
+        """Run a plain function, forward or backward; a kind of trace may do it differently."""
+        return function(*arguments, **settings)
+
     def _record_backward(self, name, function, dy, cache, into=None):
         """Record gradients as one use makes them, then add them to their slots as asked."""
-        gradients = function(dy, cache)
+        gradients = self.compute(name, function, dy, cache)
         operation = self[name]
         operation.output_gradients = _by_name(dy)
         operation.input_gradients = _gradients_by_name(operation.inputs, gradients)

@@ -1,0 +1,170 @@
+"""The floating types that a candidate may compute in, and the reference run in each of them."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from albert_np.trace import Trace
+
+
+class Precision(NamedTuple):
+    """A floating type.
+
+    Attributes
+    ----------
+    name : str
+    computed_in : str
+        The dtype of the arrays that hold its numbers, and of sums: hardware sums the products of
+        float16 and bfloat16 in float32.
+    unit_roundoff : float
+        The largest relative error of rounding a number to it: half of its epsilon.
+    """
+
+    name: str
+    computed_in: str
+    unit_roundoff: float
+
+    def rounded(self, array):
+        """An array, rounded to this type; what is too large becomes the largest number.
+
+        Parameters
+        ----------
+        array : floating array
+
+        Returns
+        -------
+        array of dtype `computed_in`
+        """
+        if array.dtype == self.name:
+            return array
+        return (
+            np.clip(array, -self.largest, self.largest)
+            .astype(self.dtype)
+            .astype(self.computed_in, copy=False)
+        )
+
+    @property
+    def dtype(self):
+        """The type itself; bfloat16 is that of the library ml_dtypes."""
+        if self.name != "bfloat16":
+            return np.dtype(self.name)
+        return np.dtype(bfloat16_library().bfloat16)
+
+    @property
+    def largest(self):
+        """The largest finite number."""
+        if self.name != "bfloat16":
+            return float(np.finfo(self.name).max)
+        return float(bfloat16_library().finfo("bfloat16").max)
+
+
+PRECISIONS = {
+    name: Precision(name, computed_in, 2.0**-bits)
+    for name, computed_in, bits in (
+        ("float64", "float64", 53),
+        ("float32", "float32", 24),
+        ("float16", "float32", 11),
+        ("bfloat16", "float32", 8),
+    )
+}
+
+
+def bfloat16_library():
+    """The library ml_dtypes, which gives NumPy the type bfloat16.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        import ml_dtypes
+    except ModuleNotFoundError:
+        raise ImportError(
+            "bfloat16 needs the library ml_dtypes, which is not installed: "
+            "python -m pip install 'albert-np[verify]'"
+        ) from None
+    return ml_dtypes
+
+
+def get_precision(name):
+    """The precision of a name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f"precision is {name!r}; expected one of {', '.join(PRECISIONS)}")
+    return PRECISIONS[name]
+
+
+@dataclass
+class RoundedTrace(Trace):
+    """A trace in which what every operation is given, and what it returns, is rounded.
+
+    Attributes
+    ----------
+    precision : Precision
+    parameters : dict
+        Those of the model that is traced.
+    generator : numpy.random.Generator or None
+        Draws one more rounding error for every result, of either direction and at most the unit
+        roundoff (Monte Carlo arithmetic, Parker 1997): another computation, as right as the first.
+    """
+
+    precision: Precision = PRECISIONS["float64"]
+    parameters: dict = field(default_factory=dict)
+    generator: object = None
+
+    def compute(self, name, function, *arguments, **settings):
+        arguments = [self._rounded(argument) for argument in arguments]
+        results = super().compute(name, function, *arguments, **settings)
+        if function.__name__.endswith("_backward"):
+            return self._result(results)
+        y, cache = results
+        return self._result(y), cache
+
+    def _record_backward(self, name, function, dy, cache, into=None):
+        # Where several contributions meet, their sum has not been rounded yet.
+        return super()._record_backward(name, function, self._rounded(dy), cache, into)
+
+    def _rounded(self, value):
+        return map_arrays(self.precision.rounded, value)
+
+    def _result(self, value):
+        if self.generator is not None:
+            value = map_arrays(self._with_another_error, value)
+        return self._rounded(value)
+
+    def _with_another_error(self, array):
+        """An array, each number off by at most the unit roundoff; but masked scores are as low."""
+        error = self.generator.uniform(-1, 1, array.shape).astype(array.dtype)
+        masked = np.abs(array) > self.precision.largest / 2
+        factor = np.where(masked, 1, 1 + error * self.precision.unit_roundoff)
+        return array * factor.astype(array.dtype, copy=False)
+
+
+def map_arrays(function, value):
+    """A value with a function applied to every floating array that it is or holds.
+
+    Parameters
+    ----------
+    function : callable
+    value : array, list, tuple or dict of values, or anything else, which is returned as it is
+
+    Returns
+    -------
+    value
+    """
+    if isinstance(value, dict):
+        return {name: map_arrays(function, item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [map_arrays(function, item) for item in value]
+    if isinstance(value, tuple):
+        items = (map_arrays(function, item) for item in value)
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    is_floating = getattr(value, "dtype", np.dtype(int)).kind == "f"
+    return function(value) if is_floating else value
