@@ -130,7 +130,7 @@ def layer_norm_with(eps):
 
 
 def layer_norm_of_sample_variance(site):
-    """The variance divided by N − 1: as if eps were (N − 1)/N of it, and the weight too, squared."""
+    """The variance divided by N − 1: as if eps and the weight squared were (N − 1)/N of theirs."""
     N = site.arguments["weight"].size
     share = (N - 1) / N
     weight = site.step("weight", scale_forward, site.arguments["weight"], math.sqrt(share))
@@ -152,7 +152,7 @@ def normalized_first(site):
         return site.run(x=_norm_before(site, "attention.output", "attention.LayerNorm"))
     if site.name.endswith("ffn"):
         return site.run(x=_norm_before(site, "output", "full_layer_layer_norm"))
-    return site.keep(site.arguments["x"])
+    return site.arguments["x"], None
 
 
 def _norm_before(site, name, parameter):
@@ -480,9 +480,15 @@ def averaged(uses):
     return [(name, gradient / len(uses)) for name, gradient in uses]
 
 
-def without_use(end):
-    """What the operations whose names end so contribute is left out."""
-    return lambda parameter, uses: [use for use in uses if not use[0].endswith(end)]
+def words_without(end):
+    """What the operations whose names end so add to the word embedding's gradient is left out."""
+
+    def uses_of(parameter, uses):
+        if not parameter.endswith("word_embeddings.weight"):
+            return uses
+        return [use for use in uses if not use[0].endswith(end)]
+
+    return uses_of
 
 
 def _families():
@@ -921,11 +927,11 @@ MISTAKES = (
     Mistake(
         "decoder_untied",
         "The decoder's weight is not the word embedding: its gradient is not added there.",
-        uses=without_use("predictions.decoder"),
+        uses=words_without("predictions.decoder"),
     ),
     Mistake(
         "word_lookup_without_gradient",
         "The word embedding's gradient is the decoder's part alone.",
-        uses=without_use("embeddings.word_embeddings"),
+        uses=words_without("embeddings.word_embeddings"),
     ),
 )

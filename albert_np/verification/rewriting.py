@@ -7,15 +7,17 @@ mistake says how it changes forward, and never how that changes backward.
 """
 
 import re
+from dataclasses import dataclass
 from inspect import signature
 
 import numpy as np
 
 from albert_np.backend import NUMPY
 from albert_np.encoder import layer_prefix, repetitions_of
-from albert_np.parameters import under
-from albert_np.trace import Trace
+from albert_np.outputs import Gradients
+from albert_np.parameters import QUERY_KEY_VALUE, under
 from albert_np.verification.pairs import rearrange_forward, scale_forward
+from albert_np.verification.precision import RoundedTrace, get_precision, map_arrays
 
 
 class Site:
@@ -92,20 +94,23 @@ class Site:
         return under(self.whole.parameters, f"{prefix}.{layer_prefix(*self.repetition.place)}")
 
 
-class RewrittenTrace(Trace):
+@dataclass
+class RewrittenTrace(RoundedTrace):
     """A trace of a model that makes mistakes.
 
-    Parameters
+    Attributes
     ----------
-    model : AlbertPreTrainedModel
     mistakes : sequence of Mistake
+    config : AlbertConfig
+    batch : Inputs
+    schedule : tuple
+        The layer schedule that is run.
     """
 
-    def __init__(self, model, mistakes):
-        super().__init__()
-        self.config, self.parameters = model.config, model.parameters
-        self.mistakes = mistakes
-        self.batch = self.schedule = None
+    mistakes: tuple = ()
+    config: object = None
+    batch: object = None
+    schedule: tuple = ()
 
     def record(self, name, function, *arguments, **settings):
         """Run a function, or what the mistakes put in its place, and write down what was run."""
@@ -144,36 +149,31 @@ class RewrittenTrace(Trace):
         gradients : dict of int to array
             By the identity of every array that the trace knows.
         """
+        parameters = {id(array): name for name, array in self.parameters.items()}
+        for name, array in self.parameters.items():
+            if _is_third(name):
+                parameters[id(array.base)] = name
         gradients, uses = {}, {}
-        shared = self._shared_arrays()
         for y, dy in output_gradients:
             gradients[id(y)] = gradients.get(id(y), 0) + dy
         for operation in reversed(self.operations):
             if not any(id(y) in gradients for y in operation.outputs.values()):
                 continue
-            dy = {
+            operation.output_gradients = {
                 name: gradients.get(id(y), np.zeros_like(y))
                 for name, y in operation.outputs.items()
             }
-            operation.output_gradients = dy
-            operation.input_gradients = operation.pullback(dy)
-            for name, dx in operation.input_gradients.items():
-                xs, dxs = operation.inputs[name], dx
-                xs, dxs = (xs, dxs) if isinstance(xs, list) else ([xs], [dxs])
-                for x, one in zip(xs, dxs, strict=True):
-                    if id(x) in shared:
-                        uses.setdefault(id(x), []).insert(0, (operation.name, one))
-                    else:
-                        gradients[id(x)] = gradients.get(id(x), 0) + one
-        return gradients | {key: self._summed(shared[key], by) for key, by in uses.items()}
-
-    def _shared_arrays(self):
-        """The names of the parameters that mistakes in summing are made at, by identity."""
-        arrays = {}
-        for name, array in self.parameters.items():
-            whole = array.base if re.search(r"\.(query|key|value)\.", name) else array
-            arrays[id(whole)] = name
-        return arrays
+            operation.input_gradients = map_arrays(
+                self.precision.rounded, operation.pullback(operation.output_gradients)
+            )
+            for x, dx in _inputs_with_gradients(operation):
+                if id(x) in parameters:
+                    uses.setdefault(id(x), []).insert(0, (operation.name, dx))
+                else:
+                    gradients[id(x)] = gradients.get(id(x), 0) + dx
+        for key, of_parameter in uses.items():
+            gradients[key] = self._summed(parameters[key], of_parameter)
+        return gradients
 
     def _summed(self, name, uses):
         """The gradient of a parameter: the sum over its uses, or what a mistake makes of it."""
@@ -183,22 +183,45 @@ class RewrittenTrace(Trace):
         return sum(gradient for _, gradient in uses)
 
 
-def rewritten_trace(model, inputs, mistakes):
-    """Run a model forward with mistakes, and write down every operation.
+def _is_third(name):
+    """Whether a parameter is one of those that lie end to end, as views of one array."""
+    return name.split(".")[-2] in QUERY_KEY_VALUE
+
+
+def _inputs_with_gradients(operation):
+    """Each floating input of an operation with its gradient; of the chunks of a sequence, each."""
+    for name, gradient in operation.input_gradients.items():
+        x = operation.inputs[name]
+        yield from zip(x, gradient, strict=True) if isinstance(x, list) else [(x, gradient)]
+
+
+def rewritten_trace(case, mistakes, dtype="float64"):
+    """Run a model with mistakes in it, forward and, as the case says, backward.
 
     Parameters
     ----------
-    model : AlbertPreTrainedModel
-    inputs : dict
-        Arguments of a call.
+    case : Case
     mistakes : sequence of Mistake
+    dtype : str, optional
+        What is computed in; see `reference`.
 
     Returns
     -------
     RewrittenTrace
     """
-    trace = RewrittenTrace(model, mistakes)
-    batch, labels, run = model._begin({"packed": False} | inputs, backend=NUMPY, call=trace.record)
+    precision = get_precision(dtype)
+    model = case.model(precision.computed_in)
+    for array in model.parameters.values():
+        array[...] = precision.rounded(array)
+    trace = RewrittenTrace(
+        precision=precision,
+        parameters=model.parameters,
+        mistakes=tuple(mistakes),
+        config=case.config,
+    )
+    batch, labels, run = model._begin(
+        {"packed": False} | case.arguments, backend=NUMPY, call=trace.record
+    )
     for mistake in mistakes:
         if mistake.schedule is not None:
             run = run._replace(schedule=mistake.schedule(run.schedule))
@@ -207,4 +230,36 @@ def rewritten_trace(model, inputs, mistakes):
         batch = batch._replace(head_mask=np.pad(batch.head_mask, ((0, more), (0, 0)), "edge"))
     trace.batch, trace.schedule = batch, run.schedule
     trace.outputs, _ = model._run_forward(batch, labels, run)
+    if case.gradients is not False:
+        trace.gradients = _gradients(case, trace)
     return trace
+
+
+def _gradients(case, trace):
+    """The gradients of a rewritten trace, by name."""
+    outputs = trace.outputs
+    if case.gradients is True:
+        begin = [(outputs.loss, np.ones_like(outputs.loss))]
+    else:
+        begin = [
+            (outputs[name], np.asarray(gradient, outputs[name].dtype))
+            for name, gradient in case.gradients.items()
+        ]
+    by_array = trace.pull_back(begin)
+    parameters = {}
+    for name, array in trace.parameters.items():
+        gradient = by_array.get(id(array))
+        if gradient is None and _is_third(name) and id(array.base) in by_array:
+            third = QUERY_KEY_VALUE.index(name.split(".")[-2])
+            gradient = np.split(by_array[id(array.base)], 3)[third]
+        parameters[name] = np.zeros_like(array) if gradient is None else gradient
+    words = trace.batch.inputs_embeds
+    if words is None:
+        words = next(
+            operation.outputs["y"]
+            for operation in trace
+            if operation.name.endswith("embeddings.word_embeddings")
+        )
+    given = case.arguments.get("input_ids", case.arguments.get("inputs_embeds"))
+    shape = (*np.shape(given)[: 3 if trace.batch.num_choices else 2], words.shape[-1])
+    return Gradients(parameters, by_array.get(id(words), np.zeros_like(words)).reshape(shape))

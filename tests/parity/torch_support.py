@@ -96,7 +96,8 @@ class TorchAlbert:
 
     def linear(self, name, x, parameter, mistake, use=lambda p: p, bias=True):
         weight = use(self.parameters[f"{parameter}.weight"])
-        if f"{mistake}_weight_transposed" in self.mistakes:
+        square = weight.shape[0] == weight.shape[1]
+        if f"{mistake}_weight_transposed" in self.mistakes and square:
             weight = weight.T
         y = x @ weight.T
         if bias and f"{mistake}_bias_missing" not in self.mistakes:
