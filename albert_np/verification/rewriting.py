@@ -17,7 +17,7 @@ from albert_np.encoder import layer_prefix, repetitions_of
 from albert_np.outputs import Gradients
 from albert_np.parameters import QUERY_KEY_VALUE, under
 from albert_np.verification.pairs import rearrange_forward, scale_forward
-from albert_np.verification.precision import RoundedTrace, get_precision, map_arrays
+from albert_np.verification.precision import RoundedTrace, get_precision
 
 
 class Site:
@@ -163,9 +163,10 @@ class RewrittenTrace(RoundedTrace):
                 name: gradients.get(id(y), np.zeros_like(y))
                 for name, y in operation.outputs.items()
             }
-            operation.input_gradients = map_arrays(
-                self.precision.rounded, operation.pullback(operation.output_gradients)
-            )
+            pulled_back = operation.pullback(operation.output_gradients)
+            operation.input_gradients = {
+                name: self._result(gradient) for name, gradient in pulled_back.items()
+            }
             for x, dx in _inputs_with_gradients(operation):
                 if id(x) in parameters:
                     uses.setdefault(id(x), []).insert(0, (operation.name, dx))
@@ -180,7 +181,7 @@ class RewrittenTrace(RoundedTrace):
         for mistake in self.mistakes:
             if mistake.uses is not None:
                 uses = mistake.uses(name, uses)
-        return sum(gradient for _, gradient in uses)
+        return self._rounded(sum(gradient for _, gradient in uses))
 
 
 def _is_third(name):
@@ -195,8 +196,8 @@ def _inputs_with_gradients(operation):
         yield from zip(x, gradient, strict=True) if isinstance(x, list) else [(x, gradient)]
 
 
-def rewritten_trace(case, mistakes, dtype="float64"):
-    """Run a model with mistakes in it, forward and, as the case says, backward.
+def rewritten_trace(case, mistakes, dtype="float64", generator=None):
+    """Run a model forward with mistakes in it; `differentiate` then finds the gradients.
 
     Parameters
     ----------
@@ -204,6 +205,8 @@ def rewritten_trace(case, mistakes, dtype="float64"):
     mistakes : sequence of Mistake
     dtype : str, optional
         What is computed in; see `reference`.
+    generator : numpy.random.Generator, optional
+        See `RoundedTrace`.
 
     Returns
     -------
@@ -215,6 +218,7 @@ def rewritten_trace(case, mistakes, dtype="float64"):
         array[...] = precision.rounded(array)
     trace = RewrittenTrace(
         precision=precision,
+        generator=generator,
         parameters=model.parameters,
         mistakes=tuple(mistakes),
         config=case.config,
@@ -230,14 +234,21 @@ def rewritten_trace(case, mistakes, dtype="float64"):
         batch = batch._replace(head_mask=np.pad(batch.head_mask, ((0, more), (0, 0)), "edge"))
     trace.batch, trace.schedule = batch, run.schedule
     trace.outputs, _ = model._run_forward(batch, labels, run)
-    if case.gradients is not False:
-        trace.gradients = _gradients(case, trace)
     return trace
 
 
-def _gradients(case, trace):
-    """The gradients of a rewritten trace, by name."""
+def differentiate(case, trace):
+    """Find the gradients of a rewritten trace, where the case says with which they begin.
+
+    Parameters
+    ----------
+    case : Case
+    trace : RewrittenTrace
+        Its operations and its `gradients` are filled in.
+    """
     outputs = trace.outputs
+    if case.gradients is False:
+        return
     if case.gradients is True:
         begin = [(outputs.loss, np.ones_like(outputs.loss))]
     else:
@@ -262,4 +273,5 @@ def _gradients(case, trace):
         )
     given = case.arguments.get("input_ids", case.arguments.get("inputs_embeds"))
     shape = (*np.shape(given)[: 3 if trace.batch.num_choices else 2], words.shape[-1])
-    return Gradients(parameters, by_array.get(id(words), np.zeros_like(words)).reshape(shape))
+    dwords = by_array.get(id(words), np.zeros_like(words))
+    trace.gradients = Gradients(parameters, dwords.reshape(shape))
