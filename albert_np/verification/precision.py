@@ -44,6 +44,23 @@ class Precision(NamedTuple):
             .astype(self.computed_in, copy=False)
         )
 
+    def with_another_error(self, array, generator):
+        """An array, each number off by at most the unit roundoff, but for masked scores.
+
+        Parameters
+        ----------
+        array : floating array
+        generator : numpy.random.Generator
+
+        Returns
+        -------
+        array of the same dtype
+        """
+        error = generator.random(array.shape, np.float32) * 2 - 1
+        factor = 1 + error.astype(np.float64) * self.unit_roundoff
+        masked = np.abs(array) > self.largest / 2
+        return np.where(masked, array, array * factor).astype(array.dtype)
+
     @property
     def dtype(self):
         """The type itself; bfloat16 is that of the library ml_dtypes."""
@@ -136,15 +153,10 @@ class RoundedTrace(Trace):
 
     def _result(self, value):
         if self.generator is not None:
-            value = map_arrays(self._with_another_error, value)
+            value = map_arrays(
+                lambda array: self.precision.with_another_error(array, self.generator), value
+            )
         return self._rounded(value)
-
-    def _with_another_error(self, array):
-        """An array, each number off by at most the unit roundoff; but masked scores are as low."""
-        error = self.generator.uniform(-1, 1, array.shape).astype(array.dtype)
-        masked = np.abs(array) > self.precision.largest / 2
-        factor = np.where(masked, 1, 1 + error * self.precision.unit_roundoff)
-        return array * factor.astype(array.dtype, copy=False)
 
 
 def map_arrays(function, value):

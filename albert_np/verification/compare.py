@@ -1,0 +1,292 @@
+"""A candidate's tensors against the reference: how wrong, and where."""
+
+import difflib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from albert_np.verification.alone import Walk
+from albert_np.verification.graph import graph_of
+from albert_np.verification.noise import DRAWS, LIMIT, Floor, errors_between
+from albert_np.verification.precision import PRECISIONS, bfloat16_library, get_precision
+from albert_np.verification.reference import tensors_of, traced
+
+
+@dataclass
+class Row:
+    """One tensor of the candidate.
+
+    Attributes
+    ----------
+    name : str
+        See `albert_np.verification.reference`.
+    errors : Errors
+        From the reference in float64.
+    floor : Floor
+        The noise of the candidate's precision.
+    alone : Alone or None
+        The error of the operations alone that lie between this tensor and the candidate's tensors
+        before it; None where nothing is computed, as for a parameter.
+    unit_roundoff : float
+        Of the candidate's precision.
+    """
+
+    name: str
+    errors: object
+    floor: object
+    unit_roundoff: float
+    alone: object = None
+
+    @property
+    def multiple(self):
+        """The error as a multiple of the noise."""
+        return self.floor.multiple(self.errors)
+
+    @property
+    def alone_multiple(self):
+        """The operations' own error as a multiple of their own noise; 0 where there are none."""
+        return 0.0 if self.alone is None else self.alone.floor.multiple(self.alone.errors)
+
+    @property
+    def differs(self):
+        """Whether the tensor differs from the reference by more than noise."""
+        return not self.multiple <= LIMIT
+
+    @property
+    def is_wrong(self):
+        """Whether the operations that it comes from are wrong by themselves."""
+        return not self.alone_multiple <= LIMIT
+
+    @property
+    def relative_rms(self):
+        """The root mean square of the error, in that of the tensor."""
+        return relative(self.errors.rms, self.errors.scale)
+
+    @property
+    def relative_largest(self):
+        """The largest error, in the root mean square of the tensor."""
+        return relative(self.errors.largest, self.errors.scale)
+
+    @property
+    def ulp_rms(self):
+        """`relative_rms` in units in the last place of a number in [1, 2)."""
+        return self.relative_rms / (2 * self.unit_roundoff)
+
+    @property
+    def ulp_largest(self):
+        """`relative_largest` in the same units."""
+        return self.relative_largest / (2 * self.unit_roundoff)
+
+
+@dataclass
+class Comparison:
+    """What came of comparing a candidate with the reference.
+
+    Attributes
+    ----------
+    case : Case
+    precision : str
+        What the candidate computes in.
+    rows : list of Row
+        The candidate's tensors, in order of computation.
+    could_not : dict of str to str
+        The tensors of the candidate that could not be compared, and why.
+    missing : list of str
+        The tensors of the reference that the candidate does not have.
+    """
+
+    case: object
+    precision: str
+    rows: list = field(default_factory=list)
+    could_not: dict = field(default_factory=dict)
+    missing: list = field(default_factory=list)
+
+    @property
+    def first(self):
+        """The first row, in order of computation, that leaves the noise; None where none does."""
+        return next((row for row in self.rows if row.differs), None)
+
+    @property
+    def wrong(self):
+        """The rows whose operations are wrong by themselves."""
+        return [row for row in self.rows if row.is_wrong]
+
+    @property
+    def worst(self):
+        """The row with the largest error, as a multiple of its noise."""
+        return max(self.rows, key=lambda row: row.multiple, default=None)
+
+    @property
+    def differs(self):
+        """Whether anything that was compared differs by more than noise."""
+        return any(row.differs or row.is_wrong for row in self.rows)
+
+    @property
+    def status(self):
+        """0: right, to rounding. 1: differs. 2: something given could not be compared."""
+        if self.differs:
+            return 1
+        return 2 if self.could_not or not self.rows else 0
+
+
+def compare(case, candidate, *, precision=None, track=None):
+    """Compare a candidate's tensors with the reference.
+
+    Parameters
+    ----------
+    case : Case
+    candidate : dict of str to array
+        Any of the names that `reference` gives; floating arrays, of the shapes there.
+    precision : {"float64", "float32", "float16", "bfloat16"}, optional
+        What the candidate computes in; by default the coarsest type of its arrays.
+    track : callable, optional
+        `track(iterable, description)` returns an iterable of the same, and shows how far it is.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ValueError
+        If the candidate has no tensor that can be compared.
+    """
+    track = track or (lambda items, description: items)
+    trace = traced(case)
+    exact = tensors_of(case, trace)
+    given, could_not = comparable(candidate, exact)
+    if not given:
+        raise ValueError(_nothing(could_not))
+    precision = get_precision(precision or coarsest(given))
+    given = {name: _readable(array) for name, array in given.items()}
+    floors = noise_floors(case, exact, given, precision.name, track)
+    rows = {}
+    for name in exact:
+        if name in given:
+            errors = errors_between(given[name], exact[name])
+            floor = floors[name].at_least(precision.unit_roundoff, errors)
+            rows[name] = Row(name, errors, floor, precision.unit_roundoff)
+    missing = [name for name in exact if name not in given]
+    graph = graph_of(case, trace)
+    del exact
+    _forget_results(trace)
+    usable = {name: array for name, array in given.items() if _is_usable(array)}
+    walk = Walk(graph, case.parameters, usable, precision)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for alone in walk.forward(lambda nodes: track(nodes, "each operation alone")):
+            rows[alone.name].alone = alone
+        if case.gradients is not False:
+            for alone in walk.backward(lambda nodes: track(nodes, "each derivative alone")):
+                rows[alone.name].alone = alone
+    return Comparison(case, precision.name, list(rows.values()), could_not, missing)
+
+
+def comparable(candidate, exact):
+    """Part a candidate's tensors into those that can be compared, and why others cannot.
+
+    Parameters
+    ----------
+    candidate : dict of str to array
+    exact : dict of str to array
+        The reference's.
+
+    Returns
+    -------
+    given : dict of str to array
+    could_not : dict of str to str
+    """
+    given, could_not = {}, {}
+    for name, array in candidate.items():
+        array = np.asarray(array)
+        if name not in exact:
+            near = difflib.get_close_matches(name, exact, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            could_not[name] = f"the reference has no tensor of this name{hint}"
+        elif array.shape != exact[name].shape:
+            could_not[name] = f"is of shape {array.shape}; expected {exact[name].shape}"
+        elif exact[name].dtype.kind == "f" and not is_floating(array.dtype):
+            could_not[name] = f"is of dtype {array.dtype}; expected a floating type"
+        else:
+            given[name] = array
+    return given, could_not
+
+
+def is_floating(dtype):
+    """Whether a dtype is one of the floating types that candidates may have."""
+    return dtype.name in PRECISIONS
+
+
+def coarsest(tensors):
+    """The name of the coarsest floating type of several arrays; float64 where there is none.
+
+    Parameters
+    ----------
+    tensors : dict of str to array
+
+    Returns
+    -------
+    str
+    """
+    names = {array.dtype.name for array in tensors.values() if is_floating(array.dtype)}
+    return max(names, key=lambda name: PRECISIONS[name].unit_roundoff, default="float64")
+
+
+def noise_floors(case, exact, names, precision, track):
+    """The noise floor of each tensor: see `albert_np.verification.noise`.
+
+    Parameters
+    ----------
+    case : Case
+    exact : dict of str to array
+        The reference's tensors, in float64.
+    names : collection of str
+        Of those tensors whose floors are wanted.
+    precision : str
+    track : callable
+
+    Returns
+    -------
+    dict of str to Floor
+    """
+    squares = dict.fromkeys(names, 0.0)
+    largest = dict.fromkeys(names, 0.0)
+    for draw in track(range(DRAWS), "the reference in the candidate's precision"):
+        # In float64 a first run without a generator would be the reference itself.
+        first = draw == 0 and precision != "float64"
+        generator = None if first else np.random.default_rng(draw)
+        tensors = tensors_of(case, traced(case, precision, generator))
+        for name in names:
+            errors = errors_between(np.asarray(tensors[name], np.float64), exact[name])
+            squares[name] += errors.rms**2
+            largest[name] = max(largest[name], errors.largest)
+    return {name: Floor((squares[name] / DRAWS) ** 0.5, largest[name]) for name in names}
+
+
+def relative(error, scale):
+    """An error in units of a scale; of nothing, 0 if there is none."""
+    return error / scale if scale > 0 else (0.0 if error == 0 else np.inf)
+
+
+def _forget_results(trace):
+    """Let go of what the operations alone do not need."""
+    trace.gradients = None
+    for operation in trace:
+        operation.output_gradients = operation.input_gradients = None
+
+
+def _readable(array):
+    """NumPy's own type for bfloat16, for which it has no arithmetic of its own."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _is_usable(array):
+    """Whether operations can be run on it: it has no NaN, nor infinity but of masked scores."""
+    return array.dtype.kind != "f" or not (np.isnan(array).any() or np.isposinf(array).any())
+
+
+def _nothing(could_not):
+    if not could_not:
+        return "the candidate has no tensors; expected some with the names of the reference"
+    name, reason = next(iter(could_not.items()))
+    more = f" (and {len(could_not) - 1} more)" if len(could_not) > 1 else ""
+    return f"no tensor of the candidate can be compared: {name} {reason}{more}"
