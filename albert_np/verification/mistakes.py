@@ -62,6 +62,11 @@ class Mistake(NamedTuple):
         """Whether the mistake is made at the operation of this name."""
         return bool(self.at) and re.search(rf"(^|\.)({self.at})$", name) is not None
 
+    def touches(self, name):
+        """Whether the mistake changes the operation of this name, or one that it is a part of."""
+        parts = name.split(".")
+        return any(self.is_at(".".join(parts[:i])) for i in range(1, len(parts) + 1))
+
 
 LAYER = r"layers\.\d+"
 SCORES = r"attention\.self\.scores"

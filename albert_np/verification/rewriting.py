@@ -173,15 +173,12 @@ class RewrittenTrace(RoundedTrace):
                 else:
                     gradients[id(x)] = gradients.get(id(x), 0) + dx
         for key, of_parameter in uses.items():
-            gradients[key] = self._summed(parameters[key], of_parameter)
+            for mistake in self.mistakes:
+                if mistake.uses is not None:
+                    of_parameter = mistake.uses(parameters[key], of_parameter)
+            if of_parameter:
+                gradients[key] = self._rounded(sum(gradient for _, gradient in of_parameter))
         return gradients
-
-    def _summed(self, name, uses):
-        """The gradient of a parameter: the sum over its uses, or what a mistake makes of it."""
-        for mistake in self.mistakes:
-            if mistake.uses is not None:
-                uses = mistake.uses(name, uses)
-        return self._rounded(sum(gradient for _, gradient in uses))
 
 
 def _is_third(name):

@@ -1,0 +1,112 @@
+"""Cases that show mistakes, and how many mistakes are found in candidates that make them.
+
+    python tests/parity/mistakes_support.py [NUMBER OF PAIRS]
+
+prints the figures: of each known mistake that a case can show, and of drawn pairs of them.
+"""
+
+import sys
+
+import numpy as np
+from torch_support import candidate_of
+
+import albert_np
+from albert_np.verification.case import draw_case
+from albert_np.verification.compare import compare
+from albert_np.verification.diagnosis import Bench, diagnose
+from albert_np.verification.mistakes import MISTAKES
+
+SIZES = {
+    "vocab_size": 24,
+    "embedding_size": 8,
+    "hidden_size": 8,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position_embeddings": 12,
+    "num_hidden_groups": 2,
+    "initializer_range": 0.3,
+    "num_labels": 2,
+}
+# Of the absolute positions and of the relative ones, of several inner layers and of one, of either
+# gelu, of square weights, and of every head.
+SETTINGS = {
+    "AlbertForPreTraining": {"inner_group_num": 2},
+    "AlbertForMaskedLM": {
+        "hidden_act": "gelu",
+        "intermediate_size": 8,
+        "num_hidden_layers": 2,
+        "layer_norm_eps": 1e-3,
+    },
+    "AlbertForTokenClassification": {"position_embedding_type": "relative_key_query"},
+    "AlbertForQuestionAnswering": {"num_hidden_layers": 2},
+    "AlbertForMultipleChoice": {"num_hidden_layers": 2},
+    "AlbertForSequenceClassification": {"num_hidden_layers": 2, "num_labels": 1},
+    "AlbertModel": {"num_hidden_groups": 1},
+}
+
+
+def telling_case(name):
+    """A case of a class in which no token is without a meaning for something.
+
+    There is padding on the left and on the right, the padding token attended to, a sequence with
+    every token masked, and a head mask that differs from layer to layer.
+    """
+    config = albert_np.AlbertConfig(**SIZES | SETTINGS[name])
+    case = draw_case(getattr(albert_np, name), config, shape=(4, 6))
+    inputs = {key: np.array(value) for key, value in case.inputs.items()}
+    generator = np.random.default_rng(1)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    mask[...] = 1
+    mask[0, ..., :2] = 0
+    mask[1, ..., 4:] = 0
+    mask[2] = 0
+    ids[...] = generator.integers(1, config.vocab_size, ids.shape)
+    ids[mask == 0] = ids[0, ..., 3] = ids[3, ..., 0] = config.pad_token_id
+    shape = (config.num_hidden_layers, config.num_attention_heads)
+    inputs["head_mask"] = generator.uniform(0.5, 1, shape)
+    return case._replace(inputs=inputs)
+
+
+def visible_mistakes(case):
+    """The mistakes that change a tensor of a case by more than float32's noise."""
+    right = candidate_of(case)
+    bench = Bench(compare(case, right), right)
+    bench.candidate = bench.tensors(())
+    everything = bench.try_out(()).met
+    return [one for one in MISTAKES if bench.try_out((one,)).met < everything]
+
+
+def is_found(case, names):
+    """Whether a float32 candidate with exactly these mistakes is diagnosed so.
+
+    It counts too where others are named that compute the same on these inputs.
+    """
+    candidate = candidate_of(case, names)
+    diagnosis = diagnose(compare(case, candidate), candidate)
+    found = [diagnosis.explanation, *diagnosis.same] if diagnosis.explanation else []
+    return any({one.name for one in each.mistakes} == set(names) for each in found), diagnosis
+
+
+def main():
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    for kind in ("singles", "pairs"):
+        found = total = 0
+        for name in SETTINGS:
+            case = telling_case(name)
+            names = [one.name for one in visible_mistakes(case)]
+            draws = [[one] for one in names]
+            if kind == "pairs":
+                generator = np.random.default_rng(0)
+                share = wanted // len(SETTINGS)
+                draws = [list(generator.choice(names, 2, replace=False)) for _ in range(share)]
+            for draw in draws:
+                hit, diagnosis = is_found(case, draw)
+                found, total = found + hit, total + 1
+                if not hit:
+                    print(f"{name}: {draw}: {' / '.join(diagnosis.lines())}", flush=True)
+            print(f"{kind} found up to {name}: {found} of {total}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
