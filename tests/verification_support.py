@@ -33,8 +33,9 @@ class ReplacingTrace(RoundedTrace):
     replaced: dict = field(default_factory=dict)
 
     def compute(self, name, function, *arguments, **settings):
-        function = self.replaced.get((name, function.__name__), function)
-        return super().compute(name, function, *arguments, **settings)
+        other = self.replaced.get((name, function.__name__), function)
+        other.__name__ = function.__name__  # which says whether it is a backward function
+        return super().compute(name, other, *arguments, **settings)
 
 
 def with_mistakes(case, replaced, precision="float32"):

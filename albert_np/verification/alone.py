@@ -1,7 +1,9 @@
 """Each operation alone: its inputs taken from the candidate, so that only its own error is left.
 
 What the candidate does not have is computed from what it has. So the error of a tensor is that of
-the operations which lie between it and the candidate's nearest tensors before it.
+the operations which lie between it and the candidate's nearest tensors before it. Masked scores
+are always computed, since they may be as low as one likes: how low the candidate's are shows in
+the softmax, which is judged together with the mask.
 
 Backward, the gradient of a tensor is the sum of what the operations that read it give back, each
 from the candidate's gradients of its outputs and the candidate's values of its inputs.
@@ -12,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_np.verification.graph import assemble, gradient_name, take_apart
-from albert_np.verification.noise import DRAWS, errors_between, floor_of
+from albert_np.verification.noise import DRAWS, errors_between, floor_of, has_masked_scores
 from albert_np.verification.precision import map_arrays
 
 # Of a smaller tensor one draw of its rounding errors says too little of how large they are.
@@ -178,7 +180,8 @@ class Walk:
                 floor = floor_of(_distinct(value.draws), value.exact)
                 floor = floor.at_least(self.precision.unit_roundoff, errors)
                 yield Alone(given_name, errors, floor, value.operations)
-                kept = Value(given, None, ())
+                if not has_masked_scores(value.exact):
+                    kept = Value(given, None, ())
         self.values[name] = kept
 
     def _sources(self, node):

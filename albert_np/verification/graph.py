@@ -126,14 +126,14 @@ def _entering(trace):
             stacked.setdefault(id(array.base), []).append(f"parameters/{name}")
     names |= {base: tuple(parts) for base, parts in stacked.items()}
     for name, value in trace.arguments.items():
-        if isinstance(value, np.ndarray):
+        if hasattr(value, "dtype"):
             names[id(value)] = (f"inputs/{name}",)
     return names
 
 
 def _names_of(case, argument, value, names):
     """The names of the tensors that a value is; none if it is a setting."""
-    if not isinstance(value, np.ndarray):
+    if not hasattr(value, "dtype"):  # which a number that NumPy has computed has too
         return ()
     found = names.get(id(value), ())
     if not found and argument in case.inputs:  # a part of an input, such as a layer's head mask

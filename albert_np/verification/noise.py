@@ -84,7 +84,7 @@ def errors_between(given, exact):
     exact = np.asarray(exact, np.float64)
     with np.errstate(invalid="ignore"):
         error = given - exact
-    if exact.size and np.abs(exact).max() > MASKED:
+    if has_masked_scores(exact):
         counted = np.abs(exact) <= MASKED
         error = np.where(counted, error, 0)
         given = np.where(counted, given, 0)
@@ -105,6 +105,20 @@ def errors_between(given, exact):
         place=tuple(map(int, place)),
         cosine=float((given * exact).mean() / product) if product > 0 else np.nan,
     )
+
+
+def has_masked_scores(exact):
+    """Whether some of the numbers are scores that a mask has pushed out of the way.
+
+    Parameters
+    ----------
+    exact : array
+
+    Returns
+    -------
+    bool
+    """
+    return bool(np.abs(exact).max() > MASKED)
 
 
 def floor_of(draws, exact):
