@@ -137,7 +137,10 @@ def _of_input(case, name, ndim):
     if name == "position_ids" and ndim == 2:
         return TOKENS
     if name == "attention_mask" and ndim > len(_of_tokens(case)):
-        return (*_of_tokens(case)[:-1], *("head", "query", "key")[len(_of_tokens(case)) - 1 - ndim :])
+        return (
+            *_of_tokens(case)[:-1],
+            *("head", "query", "key")[len(_of_tokens(case)) - 1 - ndim :],
+        )
     return _of_tokens(case)
 
 

@@ -405,6 +405,12 @@ def ends_exchanged(site):
     return site.run(index=(ellipsis, 1 - column))
 
 
+def positions_clamped(site):
+    end = site.name.split(".")[-2]
+    positions = np.asarray(site.whole.inputs[f"{end}_positions"])
+    return site.run(labels=np.where(positions < 0, 0, site.arguments["labels"]))
+
+
 def choices_in_another_order(site):
     _, C = site.arguments["shape"]
     return site.output_moved(lambda y: y.reshape(C, -1).T)
@@ -889,6 +895,12 @@ MISTAKES = (
         "The logits of an answer's start and end are exchanged.",
         r"qa_outputs\.(start|end)\.select",
         ends_exchanged,
+    ),
+    Mistake(
+        "answer_positions_clamped",
+        "A negative position of an answer is taken for 0; it should be ignored.",
+        r"qa_outputs\.(start|end)\.loss",
+        positions_clamped,
     ),
     Mistake(
         "choices_in_another_order",

@@ -7,7 +7,7 @@ mistake says how it changes forward, and never how that changes backward.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 
 import numpy as np
@@ -102,13 +102,17 @@ class RewrittenTrace(RoundedTrace):
     ----------
     mistakes : sequence of Mistake
     config : AlbertConfig
+    inputs : dict
+        What the call is given, as it is given.
     batch : Inputs
+        The same, checked and completed.
     schedule : tuple
         The layer schedule that is run.
     """
 
     mistakes: tuple = ()
     config: object = None
+    inputs: dict = field(default_factory=dict)
     batch: object = None
     schedule: tuple = ()
 
@@ -219,6 +223,7 @@ def rewritten_trace(case, mistakes, dtype="float64", generator=None):
         parameters=model.parameters,
         mistakes=tuple(mistakes),
         config=case.config,
+        inputs=case.arguments,
     )
     batch, labels, run = model._begin(
         {"packed": False} | case.arguments, backend=NUMPY, call=trace.record

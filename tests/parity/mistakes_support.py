@@ -1,8 +1,10 @@
 """Cases that show mistakes, and how many mistakes are found in candidates that make them.
 
-    python tests/parity/mistakes_support.py [NUMBER OF PAIRS]
+    python tests/parity/mistakes_support.py singles
+    python tests/parity/mistakes_support.py pairs 42
 
-prints the figures: of each known mistake that a case can show, and of drawn pairs of them.
+prints the figures: of each known mistake, in the first case that shows it; and of pairs of those
+that one case shows, drawn for each case in turn.
 """
 
 import sys
@@ -63,6 +65,8 @@ def telling_case(name):
     mask[2] = 0
     ids[...] = generator.integers(1, config.vocab_size, ids.shape)
     ids[mask == 0] = ids[0, ..., 3] = ids[3, ..., 0] = config.pad_token_id
+    if "start_positions" in inputs:
+        inputs["start_positions"][1] = -1
     shape = (config.num_hidden_layers, config.num_attention_heads)
     inputs["head_mask"] = generator.uniform(0.5, 1, shape)
     return case._replace(inputs=inputs)
@@ -88,24 +92,35 @@ def is_found(case, names):
     return any({one.name for one in each.mistakes} == set(names) for each in found), diagnosis
 
 
+def singles():
+    """Each mistake that a case shows, once: (case, [name])."""
+    seen = set()
+    for name in SETTINGS:
+        case = telling_case(name)
+        for mistake in visible_mistakes(case):
+            if mistake.name not in seen:
+                seen.add(mistake.name)
+                yield case, [mistake.name]
+
+
+def pairs(number):
+    """Pairs of mistakes, drawn: (case, [name, name])."""
+    generator = np.random.default_rng(0)
+    cases = [telling_case(name) for name in SETTINGS]
+    visible = [[one.name for one in visible_mistakes(case)] for case in cases]
+    for i in range(number):
+        k = i % len(cases)
+        yield cases[k], [str(one) for one in generator.choice(visible[k], 2, replace=False)]
+
+
 def main():
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 40
-    for kind in ("singles", "pairs"):
-        found = total = 0
-        for name in SETTINGS:
-            case = telling_case(name)
-            names = [one.name for one in visible_mistakes(case)]
-            draws = [[one] for one in names]
-            if kind == "pairs":
-                generator = np.random.default_rng(0)
-                share = wanted // len(SETTINGS)
-                draws = [list(generator.choice(names, 2, replace=False)) for _ in range(share)]
-            for draw in draws:
-                hit, diagnosis = is_found(case, draw)
-                found, total = found + hit, total + 1
-                if not hit:
-                    print(f"{name}: {draw}: {' / '.join(diagnosis.lines())}", flush=True)
-            print(f"{kind} found up to {name}: {found} of {total}", flush=True)
+    what, *number = sys.argv[1:]
+    found = total = 0
+    for case, names in pairs(int(number[0])) if number else singles():
+        hit, diagnosis = is_found(case, names)
+        found, total = found + hit, total + 1
+        verdict = "found" if hit else "not found: " + " ".join(diagnosis.lines())
+        print(f"{found}/{total} {what}: {' and '.join(names)}: {verdict}", flush=True)
 
 
 if __name__ == "__main__":

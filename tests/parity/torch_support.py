@@ -475,7 +475,12 @@ class TorchAlbert:
             one = logits[..., 1 - column if exchanged else column] * 1
             one = self.keep(f"qa_outputs.{end}.select", one)
             self.outputs[f"{end}_logits"] = one
-            positions = self.inputs[f"{end}_positions"]
+            positions = self.inputs[f"{end}_positions"].clone()
+            outside = (positions < 0) | (positions >= x.shape[1])
+            if "answer_positions_clamped" in self.mistakes:
+                outside &= positions >= 0
+                positions = positions.clamp(min=0)
+            positions[outside] = -100
             losses.append(self.cross_entropy(f"qa_outputs.{end}.loss", one, positions))
         total = losses[0] + losses[1]
         return self.keep(
