@@ -8,7 +8,6 @@ mistake says how it changes forward, and never how that changes backward.
 
 import re
 from dataclasses import dataclass, field
-from inspect import signature
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from albert_np.backend import NUMPY
 from albert_np.encoder import layer_prefix, repetitions_of
 from albert_np.outputs import Gradients
 from albert_np.parameters import QUERY_KEY_VALUE, under
+from albert_np.trace import signature_of
 from albert_np.verification.pairs import rearrange_forward, scale_forward
 from albert_np.verification.precision import RoundedTrace, get_precision
 
@@ -131,7 +131,7 @@ class RewrittenTrace(RoundedTrace):
 
         if not mistake.is_at(name):
             return below(name, function, *arguments, **settings)
-        bound = signature(function).bind(*arguments, **settings)
+        bound = signature_of(function).bind(*arguments, **settings)
         bound.apply_defaults()
         bound.arguments.pop("call", None)
         return mistake.change(Site(self, below, name, function, bound.arguments))
