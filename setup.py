@@ -67,6 +67,7 @@ setup(
             *NUMBA,
             *CUDA_COMPILE,
         ],
+        "verify": ["ml_dtypes>=0.5"],
         "parity": ["torch==2.13.0", "transformers==4.56.2", *FAST],
         "benchmark": [
             "torch==2.13.0",

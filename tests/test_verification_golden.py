@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models_support import CLASSES, configs, suited_to
+from record_golden import DIRECTORY, FILES, recorded_case
 from safetensors import safe_open
 from safetensors.numpy import load, save_file
 from verification_support import small_case
 
 from albert_np.errors import FileFormatError
 from albert_np.verification.case import draw_case
+from albert_np.verification.compare import compare
 from albert_np.verification.golden import read_golden, write_golden
 from albert_np.verification.reference import reference
 
@@ -136,3 +138,22 @@ def test_a_golden_file_that_is_not_what_its_manifest_says_is_refused(path):
     rewritten(path, manifest="{")
     with pytest.raises(FileFormatError, match="no manifest that can be read"):
         read_golden(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_recorded_files_are_those_that_the_reference_gives_today(name):
+    """Their bytes are this machine's; on another one the values are equal to rounding."""
+    golden = read_golden(DIRECTORY / f"{name}.safetensors")
+    case = recorded_case(name)
+    assert golden.case.config == case.config
+    for part, arrays in (("parameters", case.parameters), ("inputs", case.inputs)):
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(golden.tensors[f"{part}/{key}"], array)
+    comparison = compare(case, golden.tensors)
+    assert comparison.status == 0, comparison.worst
+    assert not comparison.missing
+
+
+def test_the_recorded_files_are_small():
+    assert {path.stem for path in DIRECTORY.iterdir()} == set(FILES)
+    assert sum(path.stat().st_size for path in DIRECTORY.iterdir()) < 1_000_000

@@ -10,12 +10,23 @@ import os
 import sys
 import warnings
 
-from albert_np.cli import answer, classify, embed, fill_mask, info, pretrain, tag, trace, warm_up
+from albert_np.cli import (
+    answer,
+    classify,
+    embed,
+    fill_mask,
+    info,
+    pretrain,
+    tag,
+    trace,
+    verify,
+    warm_up,
+)
 from albert_np.cli.arguments import Parser
 from albert_np.cli.texts import with_places
 
 PROGRAM = "albert-np"
-COMMANDS = (fill_mask, embed, classify, tag, answer, info, trace, pretrain, warm_up)
+COMMANDS = (fill_mask, embed, classify, tag, answer, info, trace, verify, pretrain, warm_up)
 INTERRUPTED = 130  # as a shell reports a command that Ctrl-C ended
 
 
@@ -30,8 +41,8 @@ def main(arguments=None):
     Returns
     -------
     int
-        The exit status: 0; 1 if the reader of the output went away; 2 after an error; 130 after
-        Ctrl-C.
+        The exit status: 0, or what the command says; 1 if the reader of the output went away; 2
+        after an error; 130 after Ctrl-C.
     """
     options = None
     with warnings.catch_warnings():
@@ -40,7 +51,7 @@ def main(arguments=None):
             if sys.stdout is None:
                 raise ValueError("standard output is closed; expected a place to print to")
             options = _parse(sys.argv[1:] if arguments is None else arguments)
-            options.run(options)
+            status = options.run(options) or 0
             sys.stdout.flush()
         except BrokenPipeError:
             return 1
@@ -53,7 +64,7 @@ def main(arguments=None):
             return 2
         finally:
             _discard_unwritable_output()
-    return 0
+    return status
 
 
 def _show_warning(message, *_where, **_more):

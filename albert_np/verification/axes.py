@@ -136,11 +136,9 @@ def _of_input(case, name, ndim):
         return ("batch",)
     if name == "position_ids" and ndim == 2:
         return TOKENS
-    if name == "attention_mask" and ndim > len(_of_tokens(case)):
-        return (
-            *_of_tokens(case)[:-1],
-            *("head", "query", "key")[len(_of_tokens(case)) - 1 - ndim :],
-        )
+    leading = _of_tokens(case)[:-1]
+    if name == "attention_mask" and ndim > len(leading) + 1:
+        return (*leading, *("head", "query", "key")[len(leading) - ndim :])
     return _of_tokens(case)
 
 

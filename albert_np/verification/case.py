@@ -11,9 +11,15 @@ from albert_np.functions.cross_entropy import IGNORE_INDEX
 # How the names of those inputs start that are gradients of the outputs of a class without a loss.
 GRADIENT_OF = "gradient_of."
 
-CLASSES = tuple(name for name in albert_np.__all__ if name.startswith(("AlbertModel", "AlbertFor")))
-# The classes whose configuration has two labels: two orders of segments, two ends of an answer.
-OF_TWO_LABELS = ("AlbertForPreTraining", "AlbertForQuestionAnswering")
+CLASSES = (
+    "AlbertModel",
+    "AlbertForPreTraining",
+    "AlbertForMaskedLM",
+    "AlbertForSequenceClassification",
+    "AlbertForTokenClassification",
+    "AlbertForMultipleChoice",
+    "AlbertForQuestionAnswering",
+)
 
 NUM_CHOICES = 2
 LABELLED = 0.4  # the share of positions that are labelled; the first always is

@@ -7,7 +7,7 @@ import numpy as np
 
 from albert_np.verification.alone import Walk
 from albert_np.verification.graph import graph_of
-from albert_np.verification.noise import DRAWS, LIMIT, Floor, errors_between
+from albert_np.verification.noise import DRAWS, LIMIT, combined, deviation, errors_between
 from albert_np.verification.precision import PRECISIONS, get_precision
 from albert_np.verification.reference import tensors_of, traced
 
@@ -255,18 +255,16 @@ def noise_floors(run, exact, names, precision, track):
     -------
     dict of str to Floor
     """
-    squares = dict.fromkeys(names, 0.0)
-    largest = dict.fromkeys(names, 0.0)
+    draws = {name: [] for name in names}
     for draw in track(range(DRAWS), "the reference in the candidate's precision"):
         # In float64 a first run without a generator would be the reference itself.
         first = draw == 0 and precision.name != "float64"
         generator = None if first else np.random.default_rng(draw)
         tensors = run(generator)
         for name in names:
-            errors = errors_between(np.asarray(tensors[name], np.float64), exact[name])
-            squares[name] += errors.rms**2
-            largest[name] = max(largest[name], errors.largest)
-    return {name: Floor((squares[name] / DRAWS) ** 0.5, largest[name]) for name in names}
+            draws[name].append(deviation(tensors[name], exact[name]))
+        del tensors  # or they would live on through the next run
+    return {name: combined(floors) for name, floors in draws.items()}
 
 
 def relative(error, scale):

@@ -64,7 +64,7 @@ def write_golden(path, case):
     trace = traced(case)
     tensors = {name: np.array(array, order="C") for name, array in tensors_of(case, trace).items()}
     manifest = manifest_of(case, trace, tensors)
-    metadata = {"format": FORMAT, "version": VERSION, "manifest": json.dumps(manifest)}
+    metadata = {"format": FORMAT, "version": VERSION, "manifest": _compact(manifest)}
     with replacing(path) as temporary:
         temporary.write_bytes(_in_order_of_keys(save(tensors, metadata)))
     return tensors
@@ -146,9 +146,8 @@ def _made_by(graph, tensors):
         for name in node.outputs.values():
             made[name] = {
                 "functions": [operation.function.__name__],
-                "settings": settings,
                 "from": _present(_sources(node), tensors),
-            }
+            } | ({"settings": settings} if settings else {})
         for source in dict.fromkeys(_sources(node)):
             readers.setdefault(source, []).append(node)
     for name, nodes in readers.items():
@@ -180,9 +179,13 @@ def _in_order_of_keys(data):
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = _compact(header).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def _compact(value):
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _read_manifest(path, metadata):

@@ -99,7 +99,7 @@ def errors_between(given, exact):
     product = given_scale * scale
     return Errors(
         scale=scale,
-        largest_value=float(np.abs(exact).max()),
+        largest_value=largest_value(exact),
         rms=root_mean_square(error) if is_finite else np.inf,
         largest=largest,
         place=tuple(map(int, place)),
@@ -118,7 +118,7 @@ def has_masked_scores(exact):
     -------
     bool
     """
-    return bool(np.abs(exact).max() > MASKED)
+    return largest_value(exact) > MASKED
 
 
 def floor_of(draws, exact):
@@ -133,10 +133,47 @@ def floor_of(draws, exact):
     -------
     Floor
     """
-    errors = [errors_between(np.asarray(draw, np.float64), exact) for draw in draws]
+    return combined([deviation(draw, exact) for draw in draws])
+
+
+def combined(floors):
+    """The floor that several draws show together.
+
+    Parameters
+    ----------
+    floors : list of Floor
+
+    Returns
+    -------
+    Floor
+    """
     return Floor(
-        float(np.sqrt(np.mean([one.rms**2 for one in errors]))), max(one.largest for one in errors)
+        float(np.sqrt(np.mean([floor.rms**2 for floor in floors]))),
+        max(floor.largest for floor in floors),
     )
+
+
+def deviation(rounded, exact):
+    """The size of the rounding errors of one draw; masked scores are left out.
+
+    Parameters
+    ----------
+    rounded, exact : array
+        Of one shape.
+
+    Returns
+    -------
+    Floor
+    """
+    error = np.subtract(rounded, exact, dtype=np.float64)
+    if has_masked_scores(exact):
+        error = np.where(np.abs(exact) <= MASKED, error, 0)
+    return Floor(root_mean_square(error), largest_value(error))
+
+
+def largest_value(array):
+    """The largest absolute value, without an array of them all."""
+    return float(max(array.max(), -array.min()))
 
 
 def root_mean_square(array):
@@ -150,10 +187,13 @@ def root_mean_square(array):
     -------
     float
     """
-    largest = float(np.abs(array).max())
+    largest = largest_value(array)
     if largest == 0:
         return 0.0
-    return largest * float(np.sqrt(np.square(array / largest, dtype=np.float64).mean()))
+    values = np.asarray(array, np.float64).ravel()
+    unit = 1.0 if 1e-100 < largest < 1e100 else largest  # squares must not leave the range
+    values = values if unit == 1.0 else values / unit
+    return unit * float(np.sqrt(values @ values / values.size))
 
 
 def _ratio(error, floor):

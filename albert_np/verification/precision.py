@@ -56,10 +56,12 @@ class Precision(NamedTuple):
         -------
         array of the same dtype
         """
-        error = generator.random(array.shape, np.float32) * 2 - 1
-        factor = 1 + error.astype(np.float64) * self.unit_roundoff
-        masked = np.abs(array) > self.largest / 2
-        return np.where(masked, array, array * factor).astype(array.dtype)
+        error = generator.random(array.shape, array.dtype)
+        error = (error - array.dtype.type(0.5)) * array.dtype.type(2 * self.unit_roundoff)
+        lowest = array.min() < -self.largest / 2
+        if lowest:
+            error = np.where(array < -self.largest / 2, 0, error)
+        return array + array * error
 
     @property
     def dtype(self):
@@ -146,7 +148,9 @@ class RoundedTrace(Trace):
 
     def _record_backward(self, name, function, dy, cache, into=None):
         # Where several contributions meet, their sum has not been rounded yet.
-        return super()._record_backward(name, function, self._rounded(dy), cache, into)
+        gradients = super()._record_backward(name, function, self._rounded(dy), cache, into)
+        self[name].input_gradients = None  # each use's own: as large as all parameters together
+        return gradients
 
     def _rounded(self, value):
         return map_arrays(self.precision.rounded, value)
