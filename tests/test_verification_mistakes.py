@@ -135,3 +135,13 @@ def test_an_unknown_mistake_is_said_to_be_unknown():
     diagnosis = diagnosis_of(case, wrong)
     assert diagnosis.mistakes == () and diagnosis.tried > 0
     assert diagnosis.lines()[0].startswith("No known mistake explains this")
+
+
+def test_dropout_left_on_is_known_by_what_it_leaves():
+    case = small_case(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    dropped = reference(case._replace(inputs=case.inputs | {"seed": 3}), "float32")
+    wrong = {name: x for name, x in dropped.items() if not name.endswith("dropout")}
+    diagnosis = diagnosis_of(case, wrong)
+    assert [mistake.name for mistake in diagnosis.mistakes] == ["dropout_left_on"]
+    scaled = mistaken(case, "attention_dense_bias_missing", dtype="float32")
+    assert diagnosis_of(case, scaled).explanation.name == "attention_dense_bias_missing"

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_np.verification.compare import noise_floors
-from albert_np.verification.mistakes import MISTAKES
+from albert_np.verification.mistakes import MISTAKES, Mistake
 from albert_np.verification.noise import DRAWS, LIMIT, Floor, errors_between
 from albert_np.verification.precision import PRECISIONS, get_precision
-from albert_np.verification.reference import tensors_of
+from albert_np.verification.reference import tensor_name, tensors_of
 from albert_np.verification.rewriting import differentiate, rewritten_trace
 
 FLOAT64 = PRECISIONS["float64"]
@@ -30,6 +30,10 @@ FINALISTS = 6  # of those that came furthest, how many are tried in full, or in 
 # Two explanations whose errors, as multiples of the noise, are within this factor on average are
 # alike: a root mean square over `DRAWS` draws is itself uncertain by about that.
 ALIKE = 1 + 1 / DRAWS**0.5
+
+
+# Its masks are random, so that no reference can make it; but it leaves a trace: see `_dropout`.
+DROPOUT = Mistake("dropout_left_on", "Dropout is on, though nothing asked for it.")
 
 
 class Explanation(NamedTuple):
@@ -100,6 +104,13 @@ class Diagnosis:
             ]
         lines = [f"{mistake.sentence} [{mistake.name}]" for mistake in self.mistakes]
         found, (worst, multiple) = self.explanation, self.before
+        if found.mistakes == (DROPOUT,):
+            return [
+                *lines,
+                f"In {found.compared} sums of a residual and attention's output, each number lacks "
+                f"the latter, or has it enlarged by one factor, to {found.multiple:.3g} times the "
+                "rounding. As the masks are random, no other mistake was tried.",
+            ]
         lines.append(
             f"With that in the reference, all {found.compared} tensors meet it: the largest error "
             f"is {found.multiple:.3g} times the noise ({found.worst}); without it, "
@@ -273,6 +284,10 @@ def diagnose(comparison, candidate, *, mistakes=MISTAKES, track=None):
     bench = Bench(comparison, candidate)
     worst = comparison.worst
     diagnosis = Diagnosis(before=(worst.name, worst.multiple))
+    diagnosis.explanation = _dropout(bench)
+    if diagnosis.explanation is not None:
+        diagnosis.tried = 1
+        return diagnosis
     suspects = _suspects(mistakes, comparison.wrong[:1] or comparison.rows)
     start = bench.try_out(()).met
     singles = [bench.try_out((one,)) for one in track(suspects, "known mistakes")]
@@ -287,6 +302,51 @@ def diagnose(comparison, candidate, *, mistakes=MISTAKES, track=None):
     diagnosis.tried += len(trials)
     _conclude(diagnosis, bench, _furthest(trials))
     return diagnosis
+
+
+def _dropout(bench):
+    """Whether dropout is on: an explanation, or None.
+
+    Each number of residual + dropout(x) is then the residual, or the residual + c x, c > 1.
+    """
+    trace = rewritten_trace(bench.case, ())
+    names = {
+        id(array): f"forward/{tensor_name(operation, output)}"
+        for operation in trace
+        for output, array in operation.outputs.items()
+    }
+    compared, worst, largest = 0, "", 0.0
+    for operation in trace:
+        name = f"forward/{operation.name}"
+        needed = [names.get(id(operation.inputs.get(x))) for x in ("a", "b")]
+        if not name.endswith("attention.output.add") or not bench.candidate.keys() >= {
+            name,
+            *needed,
+        }:
+            continue
+        residual, x = (bench.candidate[one] for one in needed)
+        multiple = _kept_or_dropped(bench.candidate[name], residual, x, bench.precision)
+        if not multiple <= LIMIT:
+            return None
+        compared += 1
+        worst, largest = (name, multiple) if multiple > largest else (worst, largest)
+    return Explanation((DROPOUT,), compared, worst, largest, largest) if compared else None
+
+
+def _kept_or_dropped(y, residual, x, precision):
+    """How far y − residual is from 0 or c x, c > 1, in roundings; infinite if it is only one."""
+    with np.errstate(all="ignore"):
+        ratio = (y - residual) / x
+        rounding = precision.unit_roundoff * (np.abs(y) + np.abs(residual)) / np.abs(x)
+    kept = ratio > 1 / 2
+    if kept.all() or not kept.any():
+        return np.inf
+    best = np.where(kept, rounding, np.inf).argmin()
+    factor, of_factor = ratio.flat[best], rounding.flat[best]
+    if not factor - 1 > LIMIT * of_factor:
+        return np.inf
+    error = np.abs(np.where(kept, ratio - factor, ratio))
+    return float((error / (rounding + of_factor + precision.unit_roundoff)).max())
 
 
 def _suspects(mistakes, rows):
