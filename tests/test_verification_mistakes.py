@@ -145,3 +145,12 @@ def test_dropout_left_on_is_known_by_what_it_leaves():
     assert [mistake.name for mistake in diagnosis.mistakes] == ["dropout_left_on"]
     scaled = mistaken(case, "attention_dense_bias_missing", dtype="float32")
     assert diagnosis_of(case, scaled).explanation.name == "attention_dense_bias_missing"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_every_mistake_can_be_made_where_it_changes_nothing(mistake):
+    """Without masks, groups or a head that it is of: nothing fails, and all is finite."""
+    case = small_case(albert_np.AlbertModel, num_hidden_layers=1)
+    inputs = {name: x for name, x in case.inputs.items() if name != "attention_mask"}
+    tensors = mistaken(case._replace(inputs=inputs), mistake.name)
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())

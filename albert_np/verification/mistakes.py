@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from albert_np.encoder import kept_heads
 from albert_np.functions.activations import gelu_forward, gelu_new_forward, relu_forward
 from albert_np.functions.attention import attention_context_forward, mask_scores_forward
 from albert_np.functions.bias import add_forward, bias_forward
@@ -252,6 +253,8 @@ def mask_after_softmax(change):
         if site.function is mask_scores_forward:
             whole.pending_mask = _over_scores(site.arguments["attention_mask"])
             return site.arguments["scores"], None
+        if whole.pending_mask is None:
+            return site.run()
         probabilities, _ = site.run()
         name = f"{site.name.removesuffix('softmax')}mask"
         return whole.record_as_it_is(name, *change(probabilities, whole.pending_mask))
@@ -322,7 +325,10 @@ def head_mask_row(row_of):
         row = row_of(site.whole.config, site.repetition)
         if row is None:
             return site.keep(site.arguments["probabilities"])
-        return site.run(head_mask=site.whole.batch.head_mask[row])
+        rows = site.whole.batch.head_mask
+        if row >= len(rows):  # which no implementation can take
+            return site.run()
+        return site.run(head_mask=rows[row, kept_heads(site.whole.config, site.repetition.place)])
 
     return change
 

@@ -108,6 +108,8 @@ class RewrittenTrace(RoundedTrace):
         The same, checked and completed.
     schedule : tuple
         The layer schedule that is run.
+    pending_mask : bool array, or None
+        An attention mask that a mistake has not made use of yet.
     """
 
     mistakes: tuple = ()
@@ -115,6 +117,7 @@ class RewrittenTrace(RoundedTrace):
     inputs: dict = field(default_factory=dict)
     batch: object = None
     schedule: tuple = ()
+    pending_mask: object = None
 
     def record(self, name, function, *arguments, **settings):
         """Run a function, or what the mistakes put in its place, and write down what was run."""
