@@ -859,7 +859,7 @@ MISTAKES = (
     Mistake(
         "one_repetition_too_few",
         "The last repetition of the layer is missing.",
-        schedule=lambda layers: layers[:-1],
+        schedule=lambda layers: layers[:-1] or layers,
     ),
     Mistake(
         "one_repetition_too_many",
