@@ -66,7 +66,8 @@ def telling_case(name):
     ids[...] = generator.integers(1, config.vocab_size, ids.shape)
     ids[mask == 0] = ids[0, ..., 3] = ids[3, ..., 0] = config.pad_token_id
     if "start_positions" in inputs:
-        inputs["start_positions"][1] = -1
+        inputs["start_positions"][1] = -1  # before the start; and one behind the end
+        inputs["end_positions"][0] = ids.shape[-1] + 1
     shape = (config.num_hidden_layers, config.num_attention_heads)
     inputs["head_mask"] = generator.uniform(0.5, 1, shape)
     return case._replace(inputs=inputs)
@@ -81,15 +82,26 @@ def visible_mistakes(case):
     return [one for one in MISTAKES if bench.try_out((one,)).met < everything]
 
 
-def is_found(case, names):
-    """Whether a float32 candidate with exactly these mistakes is diagnosed so.
+def verdict_on(case, names):
+    """How a float32 candidate with exactly these mistakes is diagnosed.
 
-    It counts too where others are named that compute the same on these inputs.
+    Returns
+    -------
+    verdict : {"found", "alike", "not found"}
+        It is found too where others are named that compute the same on these inputs; and alike
+        where others are named whose difference from it drowns in float32's noise.
+    diagnosis : Diagnosis
     """
     candidate = candidate_of(case, names)
     diagnosis = diagnose(compare(case, candidate), candidate)
-    found = [diagnosis.explanation, *diagnosis.same] if diagnosis.explanation else []
-    return any({one.name for one in each.mistakes} == set(names) for each in found), diagnosis
+    named = [diagnosis.explanation] if diagnosis.explanation else []
+    for verdict, explanations in (
+        ("found", named + diagnosis.same),
+        ("alike", diagnosis.alike),
+    ):
+        if any({one.name for one in each.mistakes} == set(names) for each in explanations):
+            return verdict, diagnosis
+    return "not found", diagnosis
 
 
 def singles(step):
@@ -116,12 +128,12 @@ def pairs(number):
 
 def main():
     what, number = sys.argv[1:]
-    found = total = 0
+    counts = dict.fromkeys(("found", "alike", "not found"), 0)
     for case, names in {"singles": singles, "pairs": pairs}[what](int(number)):
-        hit, diagnosis = is_found(case, names)
-        found, total = found + hit, total + 1
-        verdict = "found" if hit else "not found: " + " ".join(diagnosis.lines())
-        print(f"{found}/{total} {what}: {' and '.join(names)}: {verdict}", flush=True)
+        verdict, diagnosis = verdict_on(case, names)
+        counts[verdict] += 1
+        why = "" if verdict == "found" else " ".join(diagnosis.lines())
+        print(f"{what} {counts}: {' and '.join(names)}: {verdict} {why}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra `parity` is not installed")
 pytest.importorskip("transformers", reason="the extra `parity` is not installed")
 
-from mistakes_support import SETTINGS, is_found, telling_case  # noqa: E402
+from mistakes_support import SETTINGS, telling_case, verdict_on  # noqa: E402
 from peer_support import peer_gradients, peer_of, to_tensors  # noqa: E402
 from torch_support import candidate_of  # noqa: E402
 
@@ -42,8 +42,8 @@ def test_a_right_candidate_is_not_accused(name):
     ],
 )
 def test_mistakes_are_named(name, mistakes):
-    hit, diagnosis = is_found(telling_case(name), mistakes)
-    assert hit, diagnosis.lines()
+    verdict, diagnosis = verdict_on(telling_case(name), mistakes)
+    assert verdict == "found", diagnosis.lines()
 
 
 def peer_tensors(case, attention):
