@@ -227,8 +227,8 @@ class Bench:
         return tensors
 
     def same(self, first, second):
-        """Whether two explanations compute the same, to float64's rounding."""
-        ours, others = self.tensors(first.mistakes), self.tensors(second.mistakes)
+        """Whether mistakes and others compute the same, to float64's rounding."""
+        ours, others = self.tensors(first), self.tensors(second)
         share = FLOAT64.unit_roundoff / self.precision.unit_roundoff
         for name, floor in self.floors.items():
             errors = errors_between(others[name], ours[name])
@@ -380,7 +380,9 @@ def _conclude(diagnosis, bench, trials):
     diagnosis.explanation = found = min(near, key=lambda one: _place(one.mistakes))
     for other in explained:
         if other is not found:
-            (diagnosis.same if bench.same(found, other) else diagnosis.alike).append(other)
+            (
+                diagnosis.same if bench.same(found.mistakes, other.mistakes) else diagnosis.alike
+            ).append(other)
     return True
 
 

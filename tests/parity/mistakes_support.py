@@ -93,15 +93,16 @@ def verdict_on(case, names):
     diagnosis : Diagnosis
     """
     candidate = candidate_of(case, names)
-    diagnosis = diagnose(compare(case, candidate), candidate)
-    named = [diagnosis.explanation] if diagnosis.explanation else []
-    for verdict, explanations in (
-        ("found", named + diagnosis.same),
-        ("alike", diagnosis.alike),
-    ):
-        if any({one.name for one in each.mistakes} == set(names) for each in explanations):
-            return verdict, diagnosis
-    return "not found", diagnosis
+    comparison = compare(case, candidate)
+    diagnosis = diagnose(comparison, candidate)
+    if diagnosis.explanation is None:
+        return "not found", diagnosis
+    made = tuple(mistake for mistake in MISTAKES if mistake.name in names)
+    named = diagnosis.explanation.mistakes
+    if set(made) == set(named) or Bench(comparison, candidate).same(made, named):
+        return "found", diagnosis
+    alike = [set(other.mistakes) for other in diagnosis.alike]
+    return "alike" if set(made) in alike else "not found", diagnosis
 
 
 def singles(step):
