@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 from albert_np.functions.accumulate import accumulate
 
@@ -123,7 +124,7 @@ class Trace:
         This is a `call` in the sense of `albert_np.functions.calling`. A composition of plain
         pairs, which takes a `call` of its own, is looked into instead.
         """
-        if "call" in inspect.signature(function).parameters:
+        if "call" in signature_of(function).parameters:
 
             def call_inside(step, *args, **kwargs):
                 return self.record(f"{name}.{step}", *args, **kwargs)
@@ -131,7 +132,7 @@ class Trace:
             return function(*arguments, **settings, call=call_inside)
         if function.__name__.endswith("_backward"):
             return self._record_backward(name, function, *arguments, **settings)
-        bound = inspect.signature(function).bind(*arguments, **settings)
+        bound = signature_of(function).bind(*arguments, **settings)
         bound.apply_defaults()
         y, cache = self.compute(name, function, *arguments, **settings)
         self.operations.append(Operation(name, function, bound.arguments, _by_name(y)))
@@ -153,6 +154,9 @@ class Trace:
             return accumulate((gradients,), into)[0]
         first_parameter = len(gradients) - len(into)
         return gradients[:first_parameter] + accumulate(gradients[first_parameter:], into)
+
+
+signature_of = cache(inspect.signature)  # which takes longer than many a small function
 
 
 def backward_of(function):

@@ -172,7 +172,13 @@ def compare(case, candidate, *, precision=None, track=None):
         raise ValueError(_nothing(could_not))
     precision = get_precision(precision or coarsest(given))
     given = {name: _readable(array) for name, array in given.items()}
-    floors = noise_floors(case, exact, given, precision.name, track)
+    floors = noise_floors(
+        lambda generator: tensors_of(case, traced(case, precision.name, generator)),
+        exact,
+        given,
+        precision,
+        track,
+    )
     rows = {}
     for name in exact:
         if name in given:
@@ -246,17 +252,18 @@ def coarsest(tensors):
     return max(names, key=lambda name: PRECISIONS[name].unit_roundoff, default="float64")
 
 
-def noise_floors(case, exact, names, precision, track):
+def noise_floors(run, exact, names, precision, track):
     """The noise floor of each tensor: see `albert_np.verification.noise`.
 
     Parameters
     ----------
-    case : Case
+    run : callable
+        generator → the reference's tensors, in the candidate's precision: see `traced`.
     exact : dict of str to array
         The reference's tensors, in float64.
     names : collection of str
         Of those tensors whose floors are wanted.
-    precision : str
+    precision : Precision
     track : callable
 
     Returns
@@ -266,9 +273,9 @@ def noise_floors(case, exact, names, precision, track):
     draws = {name: [] for name in names}
     for draw in track(range(DRAWS), "the reference in the candidate's precision"):
         # In float64 a first run without a generator would be the reference itself.
-        first = draw == 0 and precision != "float64"
+        first = draw == 0 and precision.name != "float64"
         generator = None if first else np.random.default_rng(draw)
-        tensors = tensors_of(case, traced(case, precision, generator))
+        tensors = run(generator)
         for name in names:
             draws[name].append(deviation(tensors[name], exact[name]))
         del tensors  # or they would live on through the next run
