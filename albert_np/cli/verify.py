@@ -83,4 +83,4 @@ def run_compare(options):
     comparison = compare(
         read_golden(options.golden).case, candidate, precision=options.precision, track=track
     )
-    return show(options, comparison)
+    return show(options, comparison, candidate)

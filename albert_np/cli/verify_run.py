@@ -69,7 +69,7 @@ def run(options):
     golden = options.golden
     case = case_of_options(options) if golden is None else read_golden(golden).case
     tensors, could_not = _candidate(options, case)
-    return show(options, compare(case, tensors, track=track), could_not)
+    return show(options, compare(case, tensors, track=track), tensors, could_not)
 
 
 def _candidate(options, case):

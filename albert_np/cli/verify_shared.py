@@ -43,14 +43,16 @@ def add_reports(parser):
     )
 
 
-def show(options, comparison, could_not=()):
-    """Tell what came of a comparison.
+def show(options, comparison, candidate, could_not=()):
+    """Look for the mistake, and tell what came of a comparison.
 
     Parameters
     ----------
     options : argparse.Namespace
         With what `add_reports` reads.
     comparison : Comparison
+    candidate : dict of str to array
+        What was compared.
     could_not : sequence of str, optional
         What the candidate could not be asked for.
 
@@ -60,16 +62,18 @@ def show(options, comparison, could_not=()):
         The exit status.
     """
     from albert_np.verification import message
+    from albert_np.verification.diagnosis import diagnose
     from albert_np.verification.report import as_json, write_html
 
+    diagnosis = diagnose(comparison, candidate, track=track).lines()
     if options.html is not None:
-        write_html(options.html, comparison, could_not=could_not)
+        write_html(options.html, comparison, diagnosis, could_not)
     if options.json:
-        print_json(as_json(comparison, could_not=could_not))
+        print_json(as_json(comparison, diagnosis, could_not))
     else:
         for reason in could_not:
             print(f"not compared: {reason}")
-        print(message(comparison))
+        print(message(comparison, diagnosis))
     return comparison.status
 
 

@@ -3,6 +3,7 @@
 from albert_np.verification.candidate import map_names, read_candidate, read_mapping
 from albert_np.verification.case import Case, case_of, draw_case
 from albert_np.verification.compare import Comparison, compare
+from albert_np.verification.diagnosis import Diagnosis, diagnose
 from albert_np.verification.golden import read_golden, write_golden
 from albert_np.verification.message import message
 from albert_np.verification.reference import reference
@@ -10,9 +11,11 @@ from albert_np.verification.reference import reference
 __all__ = [
     "Case",
     "Comparison",
+    "Diagnosis",
     "assert_matches",
     "case_of",
     "compare",
+    "diagnose",
     "draw_case",
     "map_names",
     "message",
@@ -54,4 +57,5 @@ def assert_matches(candidate, case, *, mapping=None, precision=None):
         candidate = map_names(candidate, mapping)
     comparison = compare(case, candidate, precision=precision)
     if comparison.status:
-        raise AssertionError("\n" + message(comparison))
+        diagnosis = diagnose(comparison, candidate)
+        raise AssertionError("\n" + message(comparison, diagnosis.lines()))

@@ -5,17 +5,20 @@ from io import StringIO
 from albert_np.verification.noise import LIMIT
 
 MOST_ROWS = 20
+MOST_NAMES = 5
 WIDTH = 10_000  # without limit: one row is one line
 
 VERDICTS = {0: "right, to rounding", 1: "differs", 2: "could not be compared in full"}
 
 
-def message(comparison):
-    """A table of the rows that are wrong, or else of the worst ones, and the verdict.
+def message(comparison, diagnosis=()):
+    """A table of the rows that are wrong, or else of the worst ones, the verdict, the mistake.
 
     Parameters
     ----------
     comparison : Comparison
+    diagnosis : sequence of str, optional
+        Sentences that say what the mistake is: see `diagnosis.diagnose`.
 
     Returns
     -------
@@ -26,14 +29,21 @@ def message(comparison):
     if comparison.first is not None:
         lines.append(f"first to leave the noise: {comparison.first.name}")
     for row in comparison.wrong[:MOST_ROWS]:
-        between = ", ".join(row.alone.operations)
-        lines.append(f"wrong alone ({row.alone_multiple:.3g} × noise): {row.name}, by {between}")
+        by = _operations(row.alone.operations)
+        lines.append(f"wrong alone ({row.alone_multiple:.3g} × noise): {row.name}, by {by}")
     compared = f"{len(comparison.rows)} of {len(comparison.rows) + len(comparison.missing)} tensors"
     lines.append(
         f"{VERDICTS[comparison.status]}: {compared}, in {comparison.precision}; worst "
         f"{comparison.worst.multiple:.3g} × noise, at most {LIMIT} is right"
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, *diagnosis])
+
+
+def _operations(names):
+    """The operations that a tensor comes from: all or, of many, the last and their number."""
+    if len(names) <= MOST_NAMES:
+        return ", ".join(names)
+    return f"{names[0]}, or one of {len(names) - 1} operations before it"
 
 
 def _shown(comparison):

@@ -37,7 +37,7 @@ class Precision(NamedTuple):
         array of dtype `computed_in`
         """
         if array.dtype == self.name:
-            return array
+            return array.astype(self.computed_in, copy=False)
         return (
             np.clip(array, -self.largest, self.largest)
             .astype(self.dtype)
