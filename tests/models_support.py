@@ -56,7 +56,9 @@ def configs(draw, dropout=False, activations=("gelu_new", "gelu", "relu", "silu"
         type_vocab_size=draw(st.integers(1, 3)),
         layer_norm_eps=draw(st.sampled_from([1e-12, 1e-5])),
         pad_token_id=draw(st.integers(0, vocab_size - 1)),
-        initializer_range=0.5,
+        # Wide, so that attention is far from even. With half of everything dropped, such a model is
+        # chaotic: errors grow twentyfold a layer, and two that are right differ by 1e-11.
+        initializer_range=0.3 if dropout else 0.5,
         num_labels=draw(st.integers(1, 4)),
         problem_type=draw(st.sampled_from([None, *PROBLEM_TYPES])),
     )
