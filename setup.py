@@ -14,6 +14,7 @@ VERSION = re.search(
 # lowered. protobuf: spiece.model is read with it, by us and by transformers.
 HUB = ["huggingface_hub>=0.24"]
 NUMBA = ["numba>=0.60"]
+PEERS = ["torch==2.13.0", "transformers==4.56.2", "onnx>=1.16", "onnxruntime>=1.20"]
 # NVRTC compiles for GPUs where there is none: the compiler, and what calls it. Not made for macOS.
 CUDA_COMPILE = [
     f"{package}>=13; platform_system != 'Darwin'"
@@ -70,15 +71,8 @@ setup(
             *CUDA_COMPILE,
         ],
         "verify": ["ml_dtypes>=0.5", "hypothesis>=6.100", "jinja2>=3.1"],
-        "parity": ["torch==2.13.0", "transformers==4.56.2", *FAST],
-        "benchmark": [
-            "torch==2.13.0",
-            "transformers==4.56.2",
-            "onnx>=1.16",
-            "onnxruntime>=1.20",
-            "matplotlib>=3.8",
-            *NUMBA,
-        ],
+        "parity": [*PEERS, *FAST],
+        "benchmark": [*PEERS, "matplotlib>=3.8", *NUMBA],
     },
     entry_points={"console_scripts": ["albert-np = albert_np.cli:main"]},
 )

@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 from verification_support import small_case, small_config
 
 import albert_np
@@ -15,6 +14,9 @@ from albert_np.verification.of_torch import (
     transformers_checkpoint,
     transformers_module,
 )
+
+torch = pytest.importorskip("torch", reason="the extra `parity` is not installed")
+pytest.importorskip("transformers", reason="the extra `parity` is not installed")
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
