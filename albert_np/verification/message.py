@@ -29,7 +29,7 @@ def message(comparison, diagnosis=()):
     if comparison.first is not None:
         lines.append(f"first to leave the noise: {comparison.first.name}")
     for row in comparison.wrong[:MOST_ROWS]:
-        by = _operations(row.alone.operations)
+        by = operations_in_words(row.alone.operations)
         lines.append(f"wrong alone ({row.alone_multiple:.3g} × noise): {row.name}, by {by}")
     compared = f"{len(comparison.rows)} of {len(comparison.rows) + len(comparison.missing)} tensors"
     lines.append(
@@ -39,7 +39,7 @@ def message(comparison, diagnosis=()):
     return "\n".join([*lines, *diagnosis])
 
 
-def _operations(names):
+def operations_in_words(names):
     """The operations that a tensor comes from: all or, of many, the last and their number."""
     if len(names) <= MOST_NAMES:
         return ", ".join(names)

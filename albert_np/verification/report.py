@@ -3,6 +3,7 @@
 import math
 
 from albert_np.files import replacing
+from albert_np.verification.message import operations_in_words
 from albert_np.verification.noise import DECADES, LIMIT
 
 VERDICTS = ("right, to rounding", "differs from the reference", "could not be compared")
@@ -11,7 +12,7 @@ VERDICTS = ("right, to rounding", "differs from the reference", "could not be co
 def wrong_operation(row):
     """The operations that are wrong by themselves, in words."""
     derivative = "derivative of " if row.name.startswith(("backward/", "gradients/")) else ""
-    names = ", ".join(row.alone.operations) or row.name
+    names = operations_in_words(row.alone.operations) or row.name
     return f"{derivative}{names}, {times(row.alone_multiple)} its noise, at {row.name}"
 
 
@@ -19,7 +20,7 @@ def times(multiple):
     """A multiple of the noise, to be read."""
     if not math.isfinite(multiple):
         return "infinitely many times"
-    return f"{multiple:.2g} times" if multiple < 1000 else f"{multiple:.1e} times"
+    return f"{multiple:.3g} times" if multiple < 1000 else f"{multiple:.1e} times"
 
 
 def as_json(comparison, diagnosis=(), could_not=()):
