@@ -27,7 +27,7 @@ SEEDS = st.integers(0, 2**32 - 1)
     seed=SEEDS,
     drop=st.booleans(),
 )
-@settings(max_examples=20)
+@settings(max_examples=100)
 def test_our_back_ends_are_right(backend, config, model_class, seed, drop):
     case = draw_case(model_class, suited_to(model_class, config), seed, (2, 5))
     case = case._replace(inputs=case.inputs | {"seed": seed if drop else None})
