@@ -299,7 +299,7 @@ WRONG = [
     (
         (),
         "no command is given; the commands are fill-mask, embed, classify, tag, answer, info, "
-        "trace, pretrain, verify, warm-up",
+        "trace, verify, pretrain, warm-up",
     ),
     (("fil-mask", "x"), "there is no command 'fil-mask'; did you mean fill-mask?"),
     (("xyz",), "there is no command 'xyz'; the commands are"),

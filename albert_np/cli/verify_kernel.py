@@ -101,7 +101,9 @@ def print_report(console, report, operation):
     for result in report.results:
         verdict = "right" if result.failure is None else "wrong"
         name = report.kernel.names[result.direction]
-        table.add_row(name, str(result.cases), f"{result.multiple:.3g}", verdict)
+        multiple = result.multiple if result.failure is None else result.failure.multiple
+        error = "" if multiple is None else f"{multiple:.3g}"
+        table.add_row(name, str(result.cases), error, verdict)
     console.print(f"{report.kernel.path.name} as {operation} in {report.dtype}")
     console.print(table)
     for reason in report.could_not:
