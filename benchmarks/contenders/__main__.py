@@ -26,8 +26,9 @@ MODULES = {
 # A work that takes less than LONG is done again and again for AGAIN, after a first time that wakes
 # threads and fills caches and is not counted.
 LONG, AGAIN = 0.5, 0.1
-# OpenBLAS's threads keep their cores busy for up to 0.1 s after a product, waiting for the next
-# (torch's for 2 ms; both measured). A turn ends when they sleep, lest they disturb the next one's.
+# A library's threads keep their cores busy after a product, waiting for the next: OpenBLAS's for up
+# to 0.1 s where the environment says nothing else, torch's for 2 ms (both measured). A turn ends when
+# they sleep, lest they disturb the next one's.
 LOOK_EVERY, SETTLED, PATIENCE = 0.03, 0.001, 1.0
 
 
