@@ -27,8 +27,8 @@ MODULES = {
 # threads and fills caches and is not counted.
 LONG, AGAIN = 0.5, 0.1
 # A library's threads keep their cores busy after a product, waiting for the next: OpenBLAS's for up
-# to 0.1 s where the environment says nothing else, torch's for 2 ms (both measured). A turn ends when
-# they sleep, lest they disturb the next one's.
+# to 0.1 s where the environment says nothing else, torch's for 2 ms (both measured). A turn ends
+# when they sleep, lest they disturb the next one's.
 LOOK_EVERY, SETTLED, PATIENCE = 0.03, 0.001, 1.0
 
 
