@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from models_support import CLASSES, configs, suited_to
-from verification_support import outputs_and_gradients, small_case, with_mistakes
+from verification_support import outputs_and_gradients, small_case, small_config, with_mistakes
 
+from albert_np import AlbertForMultipleChoice
 from albert_np.functions.activations import gelu_forward
 from albert_np.functions.embedding import embedding_backward
 from albert_np.functions.layer_norm import LayerNormCache, layer_norm_output
@@ -15,7 +16,7 @@ from albert_np.verification.case import draw_case
 from albert_np.verification.compare import compare
 from albert_np.verification.noise import LIMIT, errors_between
 from albert_np.verification.precision import PRECISIONS
-from albert_np.verification.reference import reference
+from albert_np.verification.reference import reference, tensors_of, traced
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -37,10 +38,13 @@ def test_our_back_ends_are_right(backend, config, model_class, seed, drop):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @given(config=configs(dropout=True), model_class=st.sampled_from(CLASSES), seed=SEEDS)
-@settings(max_examples=5)
-def test_every_tensor_in_the_candidates_precision_is_right(precision, config, model_class, seed):
+@settings(max_examples=10)
+def test_every_tensor_with_other_rounding_errors_is_right(precision, config, model_class, seed):
+    # Where numbers have few digits, one beside relu's step may fall to the other side of it.
+    assume(config.hidden_act != "relu" or precision in ("float32", "float64"))
     case = draw_case(model_class, suited_to(model_class, config), seed, (2, 5))
-    comparison = compare(case, reference(case, precision), precision=precision)
+    candidate = tensors_of(case, traced(case, precision, np.random.default_rng(99)))
+    comparison = compare(case, candidate, precision=precision)
     assert comparison.status == 0, (comparison.worst, comparison.wrong)
     assert not comparison.missing
     alone = {row.name for row in comparison.rows if row.alone is not None}
@@ -50,6 +54,17 @@ def test_every_tensor_in_the_candidates_precision_is_right(precision, config, mo
         "backward",
         "gradients",
     }
+
+
+def test_a_sum_that_is_zero_in_the_first_draws_has_noise():
+    """Of two choices the gradients are −p and p, so that their bias has none but noise."""
+    config = small_config(hidden_size=6, num_attention_heads=1, num_hidden_layers=1)
+    for seed in range(30):
+        case = draw_case(AlbertForMultipleChoice, config, seed, (2, 5))
+        candidate = outputs_and_gradients(case)
+        candidate["gradients/classifier.bias"] = np.array([2**-25], np.float32)  # a unit of ¼
+        comparison = compare(case, candidate)
+        assert comparison.status == 0, (seed, comparison.worst, comparison.wrong)
 
 
 def layer_norm_of_sample(x, weight, bias, eps):

@@ -14,11 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_np.verification.graph import assemble, gradient_name, take_apart
-from albert_np.verification.noise import DRAWS, errors_between, floor_of, has_masked_scores
+from albert_np.verification.noise import (
+    DRAWS,
+    SMALL,
+    combined,
+    deviation,
+    errors_between,
+    has_masked_scores,
+    is_hidden,
+)
 from albert_np.verification.precision import map_arrays
-
-# Of a smaller tensor one draw of its rounding errors says too little of how large they are.
-SMALL = 64
 
 
 class Alone(NamedTuple):
@@ -29,8 +34,9 @@ class Alone(NamedTuple):
     name : str
         The tensor.
     errors : Errors
-    floor : Floor
-        The noise of these operations alone, on the candidate's inputs.
+    floor : Floor or None
+        The noise of these operations alone, on the candidate's inputs; None where the draws do not
+        show it (`is_hidden`).
     operations : tuple of str
         Forward, those that lie between. Backward, those whose derivatives do.
     """
@@ -177,12 +183,17 @@ class Walk:
             if given_name in self.candidate:
                 given = self.candidate[given_name].reshape(np.shape(value.exact))
                 errors = errors_between(given, value.exact)
-                floor = floor_of(_distinct(value.draws), value.exact)
-                floor = floor.at_least(self.precision.unit_roundoff, errors)
+                floor = self._floor(value, errors)
                 yield Alone(given_name, errors, floor, value.operations)
                 if not has_masked_scores(value.exact):
                     kept = Value(given, None, ())
         self.values[name] = kept
+
+    def _floor(self, value, errors):
+        floors = [deviation(draw, value.exact) for draw in _distinct(value.draws)]
+        if is_hidden(floors, errors, np.size(value.exact)):
+            return None
+        return combined(floors).at_least(self.precision.unit_roundoff, errors)
 
     def _sources(self, node):
         names = [name for names in node.sources.values() for name in names]

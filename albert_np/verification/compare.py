@@ -10,10 +10,12 @@ from albert_np.verification.graph import graph_of
 from albert_np.verification.noise import (
     DRAWS,
     LIMIT,
+    MOST_DRAWS,
     combined,
     deviation,
     errors_between,
     histogram,
+    is_hidden,
 )
 from albert_np.verification.precision import PRECISIONS, get_precision
 from albert_np.verification.reference import tensors_of, traced
@@ -54,8 +56,13 @@ class Row:
 
     @property
     def alone_multiple(self):
-        """The operations' own error as a multiple of their own noise; 0 where there are none."""
-        return 0.0 if self.alone is None else self.alone.floor.multiple(self.alone.errors)
+        """The operations' own error as a multiple of their own noise; 0 where there are none.
+
+        Where their own noise does not show, of the noise of all that the tensor comes from.
+        """
+        if self.alone is None:
+            return 0.0
+        return (self.alone.floor or self.floor).multiple(self.alone.errors)
 
     @property
     def differs(self):
@@ -172,7 +179,7 @@ def compare(case, candidate, *, precision=None, track=None):
         raise ValueError(_nothing(could_not))
     precision = get_precision(precision or coarsest(given))
     given = {name: _readable(array) for name, array in given.items()}
-    floors = noise_floors(
+    judged = errors_and_floors(
         lambda generator: tensors_of(case, traced(case, precision.name, generator)),
         exact,
         given,
@@ -180,12 +187,9 @@ def compare(case, candidate, *, precision=None, track=None):
         track,
     )
     rows = {}
-    for name in exact:
-        if name in given:
-            errors = errors_between(given[name], exact[name])
-            floor = floors[name].at_least(precision.unit_roundoff, errors)
-            rows[name] = Row(name, errors, floor, precision.unit_roundoff)
-            rows[name].histogram = histogram(given[name], exact[name], floor)
+    for name, (errors, floor) in judged.items():
+        rows[name] = Row(name, errors, floor, precision.unit_roundoff)
+        rows[name].histogram = histogram(given[name], exact[name], floor)
     missing = [name for name in exact if name not in given]
     graph = graph_of(case, trace)
     del exact
@@ -252,8 +256,8 @@ def coarsest(tensors):
     return max(names, key=lambda name: PRECISIONS[name].unit_roundoff, default="float64")
 
 
-def noise_floors(run, exact, names, precision, track):
-    """The noise floor of each tensor: see `albert_np.verification.noise`.
+def errors_and_floors(run, exact, given, precision, track):
+    """How far each of a candidate's tensors is from the reference, and how far noise would be.
 
     Parameters
     ----------
@@ -261,25 +265,36 @@ def noise_floors(run, exact, names, precision, track):
         generator → the reference's tensors, in the candidate's precision: see `traced`.
     exact : dict of str to array
         The reference's tensors, in float64.
-    names : collection of str
-        Of those tensors whose floors are wanted.
+    given : dict of str to array
+        The candidate's.
     precision : Precision
     track : callable
 
     Returns
     -------
-    dict of str to Floor
+    dict of str to (Errors, Floor)
+        In the order of the reference. See `albert_np.verification.noise`.
     """
-    draws = {name: [] for name in names}
-    for draw in track(range(DRAWS), "the reference in the candidate's precision"):
+    errors = {name: errors_between(given[name], exact[name]) for name in exact if name in given}
+    draws = {name: [] for name in errors}
+
+    def add(draw):
         # In float64 a first run without a generator would be the reference itself.
         first = draw == 0 and precision.name != "float64"
-        generator = None if first else np.random.default_rng(draw)
-        tensors = run(generator)
-        for name in names:
-            draws[name].append(deviation(tensors[name], exact[name]))
-        del tensors  # or they would live on through the next run
-    return {name: combined(floors) for name, floors in draws.items()}
+        tensors = run(None if first else np.random.default_rng(draw))
+        for name, floors in draws.items():
+            floors.append(deviation(tensors[name], exact[name]))
+
+    for draw in track(range(DRAWS), "the reference in the candidate's precision"):
+        add(draw)
+    for draw in range(DRAWS, MOST_DRAWS):
+        if not any(is_hidden(draws[name], errors[name], exact[name].size) for name in errors):
+            break
+        add(draw)
+    return {
+        name: (of_name, combined(draws[name]).at_least(precision.unit_roundoff, of_name))
+        for name, of_name in errors.items()
+    }
 
 
 def relative(error, scale):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from albert_np.verification.compare import noise_floors
+from albert_np.verification.compare import errors_and_floors
 from albert_np.verification.mistakes import MISTAKES, Mistake
 from albert_np.verification.noise import DRAWS, LIMIT, Floor, errors_between
 from albert_np.verification.precision import PRECISIONS, get_precision
@@ -200,26 +200,22 @@ class Bench:
         exact = self.tensors(mistakes)
         if not self.floors.keys() <= exact.keys():
             return None
-        names = [name for name in exact if name in self.candidate]
-        if any(self.candidate[name].shape != exact[name].shape for name in names):
+        given = {name: self.candidate[name] for name in exact if name in self.candidate}
+        if any(array.shape != exact[name].shape for name, array in given.items()):
             return None
-        floors = noise_floors(
+        judged = errors_and_floors(
             lambda generator: self.tensors(mistakes, self.precision.name, generator),
             exact,
-            names,
+            given,
             self.precision,
             lambda items, description: items,
         )
-        multiples = {}
-        for name in names:
-            errors = errors_between(self.candidate[name], exact[name])
-            floor = floors[name].at_least(self.precision.unit_roundoff, errors)
-            multiples[name] = floor.multiple(errors)
+        multiples = {name: floor.multiple(errors) for name, (errors, floor) in judged.items()}
         worst = max(multiples, key=multiples.get)
         if not multiples[worst] <= LIMIT:
             return None
         average = float(np.sqrt(np.mean(np.square(list(multiples.values())))))
-        return Explanation(mistakes, len(names), worst, multiples[worst], average)
+        return Explanation(mistakes, len(given), worst, multiples[worst], average)
 
     def tensors(self, mistakes, precision="float64", generator=None):
         """All tensors of the reference with mistakes in it."""

@@ -7,6 +7,10 @@ there are several draws: the first is that run; in the others each result has on
 error, of random size and direction (Monte Carlo arithmetic, D. S. Parker, 1997), so that what
 follows it, and how well conditioned that is, enlarges it as it would enlarge any other's. And no
 floor is less than half a unit in the last place of the tensor itself, which storing it costs.
+
+Numbers that lie near each other differ by a few units in the last place or by nothing. So the sum
+of a few of them, where it should be zero, may be zero in every draw, as if it had no noise. Of a
+small tensor whose draws all agree, and not with the candidate, there are more draws.
 """
 
 from typing import NamedTuple
@@ -14,6 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 DRAWS = 4
+MOST_DRAWS = 32
+# Of a smaller tensor one draw of its rounding errors says too little of how large they are.
+SMALL = 64
 
 # A right implementation may differ from the reference in the order of its sums, in how it rounds
 # them and in its exponential. Summing n terms one after the other, the worst of the usual orders,
@@ -147,19 +154,23 @@ def histogram(given, exact, floor):
     return tuple(map(int, np.bincount(bins.ravel(), minlength=len(DECADES) + 1)))
 
 
-def floor_of(draws, exact):
-    """The noise floor that several rounded results of one computation show.
+def is_hidden(floors, errors, size):
+    """Whether a small tensor has the same error in every draw, and the candidate another.
 
     Parameters
     ----------
-    draws : iterable of array
-    exact : array
+    floors : list of Floor
+        Of each draw.
+    errors : Errors
+        The candidate's.
+    size : int
+        Of the tensor.
 
     Returns
     -------
-    Floor
+    bool
     """
-    return combined([deviation(draw, exact) for draw in draws])
+    return size < SMALL and errors.largest > 0 and len(set(floors)) == 1
 
 
 def combined(floors):

@@ -45,7 +45,9 @@ class Precision(NamedTuple):
         )
 
     def with_another_error(self, array, generator):
-        """An array, each number off by at most the unit roundoff, but for masked scores.
+        """An array, each number off by at most two unit roundoffs, but for masked scores.
+
+        By less, and rounding would leave most numbers as they were.
 
         Parameters
         ----------
@@ -57,7 +59,7 @@ class Precision(NamedTuple):
         array of the same dtype
         """
         error = generator.random(array.shape, array.dtype)
-        error = (error - array.dtype.type(0.5)) * array.dtype.type(2 * self.unit_roundoff)
+        error = (error - array.dtype.type(0.5)) * array.dtype.type(4 * self.unit_roundoff)
         lowest = array.min() < -self.largest / 2
         if lowest:
             error = np.where(array < -self.largest / 2, 0, error)
@@ -130,8 +132,8 @@ class RoundedTrace(Trace):
     parameters : dict
         Those of the model that is traced.
     generator : numpy.random.Generator or None
-        Draws one more rounding error for every result, of either direction and at most the unit
-        roundoff (Monte Carlo arithmetic, Parker 1997): another computation, as right as the first.
+        Draws one more rounding error for every result, of either direction and at most two unit
+        roundoffs (Monte Carlo arithmetic, Parker 1997): another computation, as right as the first.
     """
 
     precision: Precision = PRECISIONS["float64"]
