@@ -57,6 +57,7 @@ def measure(config, batch, run, entries=()):
     for function in selected(entries):
         arrays = inputs_of(function, sizes, SEED)
         with written(arrays, inputs_of(function, small, SEED)) as files:
+            files = files | {"keep_freed": True}
             for direction in DIRECTIONS:
                 contenders = contenders_of(function, direction, run, entries)
                 needed = function_work(function, direction, sizes, run.dtype)

@@ -28,7 +28,8 @@ def contender(settings):
     ----------
     settings : dict
         `implementation`, `work`; `warm_up` and `batch`, the files of its arrays; `threads` that
-        its libraries may compute with; and what the implementation needs.
+        its libraries may compute with; `keep_freed`, whether its turns keep the memory that they
+        free (`benchmarks.resident.keep_freed`); and what the implementation needs.
 
     Yields
     ------

@@ -1,6 +1,9 @@
 """The benchmarks, but for their timings: what they accept, count and print."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -388,6 +391,39 @@ def test_results_of_other_works_are_not_compared(written, tmp_path, capsys):
     path.write_text(json.dumps(other))
     assert command.main(["compare", str(written), str(path)]) == 2
     assert "have no work in common" in capsys.readouterr().err
+
+
+FAULTS = """
+import resource
+import numpy as np
+from benchmarks.resident import keep_freed
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    arrays = [np.ones(750_000, np.float32) for _ in range(10)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+kept = %s
+if kept:
+    keep_freed()
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(not resident.is_counted(), reason="resident memory is not counted here")
+def test_memory_that_is_kept_has_no_page_faults():
+    given_back, kept = (
+        int(
+            subprocess.check_output(
+                [sys.executable, "-c", FAULTS % keep], cwd=Path(__file__).parents[1]
+            )
+        )
+        for keep in (False, True)
+    )
+    if given_back < 1000:
+        pytest.skip("this C library keeps what is freed in any case")
+    assert kept < 100
 
 
 @pytest.mark.skipif(not resident.is_counted(), reason="resident memory is not counted here")
