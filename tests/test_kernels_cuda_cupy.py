@@ -209,7 +209,7 @@ def test_what_a_kernel_declares_counts_as_shared_memory(cupy):
 
 
 def test_the_launches_of_an_embedding_s_gradient(cupy):
-    """In a slot, of rows of whole packs: nothing but kernels runs, on arrays and numbers of theirs."""
+    """In a slot, of rows of whole packs: nothing but kernels, on arrays and numbers of theirs."""
     ids, dy = device_array(np.arange(40) % 7), device_array(np.zeros((40, 16), np.float16))
     slot = device_array(np.zeros((7, 16), np.float16))
     backward = cuda.functions(CupyExecutor())["embedding_backward"]

@@ -77,8 +77,8 @@ def _needing_bindings(function, *arguments):
 class CupyExecutor:
     """Runs launches on CuPy arrays, on the current stream, without waiting for them.
 
-    Each kernel is compiled when it is first launched, and kept on disk: by CuPy what it compiles, in
-    its own cache; the others by `machine_code`.
+    Each kernel is compiled when it is first launched, and kept on disk: by CuPy, in its own cache,
+    what it compiles; the others by `machine_code`.
 
     Parameters
     ----------

@@ -140,7 +140,9 @@ embedding_backward_3(const T* dy, const int* rows, const int* order, T* dweight,
     constexpr int SIZE = Pack<T>::SIZE, AHEAD = 4;
     const int packs = columns / SIZE, pack = blockIdx.y * blockDim.x + threadIdx.x;
     const int chunk = blockIdx.x * blockDim.y + threadIdx.y;
-    const int first = chunk * chunk_size, end = min(first + chunk_size, positions);
+    const int first = chunk * chunk_size;
+    int end = min(first + chunk_size, positions);
+    while (end > first && rows[end - 1] == vocabulary) end--;  // those without a row come last
     if (pack >= packs || first >= end) return;
     bool began_before = first > 0 && rows[first - 1] == rows[first];
     wide<T> sum[SIZE] = {};
@@ -149,13 +151,13 @@ embedding_backward_3(const T* dy, const int* rows, const int* order, T* dweight,
 #pragma unroll
         for (int k = 0; k < AHEAD; k++) {
             const int at = next + k;
-            if (at < end && rows[at] < vocabulary)
+            if (at < end)
                 loaded[k] = load_pack(dy + static_cast<long long>(order[at]) * columns + pack * SIZE);
         }
 #pragma unroll
         for (int k = 0; k < AHEAD; k++) {
             const int at = next + k;
-            if (at >= end || rows[at] == vocabulary) return;  // those without a row come last
+            if (at >= end) break;
             const int row = rows[at];
 #pragma unroll
             for (int i = 0; i < SIZE; i++) sum[i] += widen(loaded[k].values[i]);

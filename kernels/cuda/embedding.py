@@ -1,10 +1,8 @@
 """The gradient of the embedding: the launches of `embedding.cu`.
 
-The lookup itself is the reference's, `weight[ids]`: the arrays' library gathers rows, and there is nothing
-before or after it to be fused with.
-
-Its sort, on the other hand, is not used here: it waits for the GPU in some of its versions, and what
-waits cannot be recorded in a CUDA graph.
+The lookup itself is the reference's, `weight[ids]`: the arrays' library gathers rows, and there is
+nothing before or after it to be fused with. Its sort, on the other hand, is not used here: it waits
+for the GPU in some versions of the library, and what waits cannot be recorded in a CUDA graph.
 """
 
 import numpy as np
