@@ -24,6 +24,7 @@ from albert_np.kernels.cuda.host import HostExecutor
 pytestmark = NEEDS_COMPILER
 
 VERSIONS = (1, 2, 3)
+TILE = launcher.SORTED_AT_ONCE
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -87,6 +88,13 @@ def test_runs_at_the_bounds_of_chunks(length):
     ids = np.repeat(np.arange(160 // length + 1), length)[:160]
     for padding_idx in (None, 0, 1):
         check_embedding(HostExecutor(), FLOAT32, ids, 161, 8, padding_idx, 3)
+
+
+def test_tiles_as_large_as_on_a_gpu(monkeypatch):
+    """Three of them, the last one cut short."""
+    monkeypatch.setattr(launcher, "SORTED_AT_ONCE", TILE)
+    ids = np.random.default_rng(0).integers(0, 700, 3 * TILE - 99)
+    check_embedding(HostExecutor(1), FLOAT32, ids, 700, 4, 0, 3)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
