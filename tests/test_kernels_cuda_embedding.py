@@ -132,9 +132,9 @@ def test_a_sum_of_many_is_wide():
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_id_without_a_row_reaches_none(version):
     """On a GPU it is seen where that costs no wait; the memory beside the table stays as it is."""
-    cache = embedding.EmbeddingCache(np.array([5, -1, 2, 2**33]), np.zeros((3, 8)), None)
+    cache = embedding.EmbeddingCache(np.array([5, -1, -2, 2, 2**33]), np.zeros((3, 8)), None)
     backward = cuda.functions(HostExecutor())["embedding_backward"]
-    dweight = backward(np.ones((4, 8)), cache, version=version)
+    dweight = backward(np.ones((5, 8)), cache, version=version)
     np.testing.assert_array_equal(dweight, [[0] * 8, [0] * 8, [1] * 8])
 
 
