@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from benchmarks import correct
 from benchmarks.cuda import contenders
 from benchmarks.cuda import model as cuda_model
 
-pytest.importorskip("torch", reason="the extra `parity` is not installed")
+torch = pytest.importorskip("torch", reason="the extra `parity` is not installed")
 # PyTorch's own, when its compiler is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -26,6 +27,40 @@ def test_torch_computes_the_same_function(function, direction, dtype, lengths):
     case = small_case(function, direction, dtype, lengths)
     bound = contenders.of_torch(case, mixing_machine())
     assert_right(case, {name: bind for name, bind in bound.items() if name in ON_EVERY_CPU})
+
+
+def by_sequence(query, key, value, begins, key_begins, longest, longest_key):
+    """What `varlen_attn` computes, one sequence after the other: (T, A, D) each."""
+    assert begins is key_begins and begins.dtype == torch.int32
+    assert longest == longest_key == begins.diff().max()
+    parts = (each.tensor_split(begins[1:-1].long()) for each in (query, key, value))
+    heads = (map(lambda part: part.transpose(0, 1), part) for part in parts)
+    contexts = map(torch.nn.functional.scaled_dot_product_attention, *heads)
+    return torch.cat([context.transpose(0, 1) for context in contexts])
+
+
+@pytest.mark.parametrize("call", [contenders.varlen_attention, contenders.nested_attention])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_torch_computes_attention_of_packed_sequences(direction, dtype, call, monkeypatch):
+    # The real one runs on a GPU alone.
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", by_sequence)
+    case = small_case("attention", direction, dtype, (9, 4))
+    packed = partial(contenders.bind_torch_packed, case, call)
+    deterministic = partial(contenders.bind_deterministic, packed)
+    assert_right(case, {"packed": packed, "deterministic": deterministic})
+
+
+def test_every_back_end_has_its_packed_and_deterministic_peers():
+    def names(direction, lengths):
+        case = small_case("attention", direction, "float16", lengths)
+        return {name for name in contenders.of_torch(case, mixing_machine()) if "," in name}
+
+    padded = {"sdpa flash", "sdpa cudnn", "sdpa efficient"}
+    packed = {f"{name}, packed" for name in (*padded, "varlen_attn")}
+    assert names("forward", (9, 9)) == set() and names("forward", (9, 4)) == packed
+    deterministic = {f"{name}, deterministic" for name in padded | packed}
+    assert names("backward", (9, 4)) == packed | deterministic
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
@@ -43,10 +78,10 @@ def test_transformers_computes_the_same_model(work, dtype):
     pytest.importorskip("transformers")
     case = cuda_model.ModelCase(work, "base", CONFIG, 2, 9, dtype)
     with cuda_model.files_of(case) as files:
-        reference, floor = cuda_model.reference_of(case, files)
+        reference, floors = cuda_model.reference_of(case, files)
         task = cuda_model.bind_transformers(case, files, mixing_machine(), None)
         outputs = task.outputs(task.run())
     assert outputs.keys() >= reference.keys()
     limit = correct.rounding_limit(case.work.length, dtype)
-    allowed = correct.limits(["transformers"], floor, limit, dtype)["transformers"]
+    allowed = correct.limits(["transformers"], max(floors.values()), limit, dtype)["transformers"]
     assert correct.largest_error(outputs, reference, dtype) <= allowed
