@@ -8,11 +8,10 @@ from albert_np import AlbertConfig
 from albert_np.backend import Backend
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.host import HostExecutor
-from benchmarks.correct import limits, rounding_limit
 from benchmarks.cuda.cases import ROW_FUNCTIONS, Case
 from benchmarks.cuda.contenders import Given
 from benchmarks.cuda.machine import Clock, Machine
-from benchmarks.cuda.measure import errors_of, reference_of
+from benchmarks.cuda.measure import allowed_error, errors_of, reference_of
 from benchmarks.functions import DIRECTIONS, inputs_of
 
 SETTINGS = {
@@ -90,8 +89,8 @@ def assert_right(case, bound):
     """That each contender is as near as the benchmarks want it to be."""
     given = Given(inputs_of(case.function, case.sizes, seed=0), case, mixing_machine())
     reference, floors = reference_of(case, given)
-    floor, limit = max(floors.values()), rounding_limit(case.work.length, case.dtype)
+    allowed = allowed_error(case, floors)
     for name, bind in bound.items():
         task = bind(given)
         error = max(errors_of(task.outputs(task.run()), reference, case.dtype).values())
-        assert error <= limits([name], floor, limit, case.dtype)[name], name
+        assert error <= allowed, name

@@ -13,9 +13,9 @@ import numpy as np
 
 from albert_np import AlbertConfig
 from albert_np.config import SIZES
-from benchmarks.correct import errors_of, limits, rounding_limit
+from benchmarks.correct import errors_of
 from benchmarks.cuda import model
-from benchmarks.cuda.measure import ROUNDS
+from benchmarks.cuda.measure import ROUNDS, allowed_error
 from benchmarks.figures import ONE_REPETITION, OWN_WEIGHTS
 from benchmarks.turns import take_turns
 from benchmarks.work import attention_products, layer_products, product_operations
@@ -119,8 +119,7 @@ def checked_pass(name, case, machine):
         reference, floors = model.reference_of(case, files)
         task = model.bind_ours(case, files, machine, captured=True)
     error = max(errors_of(task.outputs(task.run()), reference, case.dtype).values())
-    limit = rounding_limit(case.work.length, case.dtype)
-    allowed = limits([name], max(floors.values()), limit, case.dtype)[name]
+    allowed = allowed_error(case, floors)
     if not error <= allowed:
         raise ValueError(f"the pass with {name} is off by {error:.1e}; {allowed:.1e} is rounding")
     return task.run

@@ -61,6 +61,12 @@ def errors_of(outputs, reference, dtype):
     return {name: farthest_row(outputs.get(name), reference[name], dtype) for name in reference}
 
 
+def allowed_error(case, floors):
+    """How far from float64 a contender may be, given the noise floor of each output."""
+    limit = rounding_limit(case.work.length, case.dtype)
+    return limits([contenders.OURS], max(floors.values()), limit, case.dtype)[contenders.OURS]
+
+
 def sets_of(case, machine):
     """How many sets of inputs it takes to be beyond the L2 cache."""
     needed = CACHES * machine.facts["l2_bytes"] / case.work.bytes
@@ -153,10 +159,9 @@ def compare(case, own, peers, floors, first_errors, turn, machine, roofs, progre
     dict
     """
     results, right, left_out, turns = {}, {}, {}, {}
-    limit = rounding_limit(case.work.length, case.dtype)
+    allowed = allowed_error(case, floors)
     for name, bind in (own | peers).items():
         progress(f"{name}, check")
-        allowed = limits([name], max(floors.values()), limit, case.dtype)[name]
         try:
             errors = first_errors(bind)
         except Exception as failure:  # whatever a library, or the user's file, may raise

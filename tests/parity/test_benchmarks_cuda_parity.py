@@ -13,6 +13,7 @@ from benchmarks_cuda_support import CONFIG, KINDS, assert_right, mixing_machine,
 from benchmarks import correct
 from benchmarks.cuda import contenders
 from benchmarks.cuda import model as cuda_model
+from benchmarks.cuda.measure import allowed_error
 
 torch = pytest.importorskip("torch", reason="the extra `parity` is not installed")
 # PyTorch's own, when its compiler is imported.
@@ -82,6 +83,4 @@ def test_transformers_computes_the_same_model(work, dtype):
         task = cuda_model.bind_transformers(case, files, mixing_machine(), None)
         outputs = task.outputs(task.run())
     assert outputs.keys() >= reference.keys()
-    limit = correct.rounding_limit(case.work.length, dtype)
-    allowed = correct.limits(["transformers"], max(floors.values()), limit, dtype)["transformers"]
-    assert correct.largest_error(outputs, reference, dtype) <= allowed
+    assert correct.largest_error(outputs, reference, dtype) <= allowed_error(case, floors)
