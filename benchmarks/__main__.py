@@ -119,7 +119,7 @@ def run_cuda(options):
 
 
 def report_cuda(found, left, failed, options):
-    """Print all contenders, who and what was left out, each work, and last the short table; draw."""
+    """Print all contenders, what was left out, each work, and last the short table; draw."""
     console, records, passes = screen(), found.get("cuda", []), found.get("cache", [])
     console.print(table.for_the_screen(*table.timed_table(records)))
     lines = (

@@ -20,7 +20,7 @@ from benchmarks.figures import ONE_REPETITION, OWN_WEIGHTS
 from benchmarks.turns import take_turns
 from benchmarks.work import attention_products, layer_products, product_operations
 
-SHARED, WARM = "shared weights", "shared weights, in the cache from the pass before"
+SHARED, WARM = "shared weights", "shared weights, cache not flushed"
 SIZE, SHAPE = "base", (1, 128)  # the case of the lowest latency
 
 

@@ -276,9 +276,10 @@ def nested_attention(query, key, value, num_attention_heads, offsets, longest):
         nested = torch.nested.nested_tensor_from_jagged(values, offsets, max_seqlen=longest)
         return nested.transpose(1, 2)
 
-    parts = (heads(each) for each in (query, key, value))
-    context = torch.nn.functional.scaled_dot_product_attention(*parts)
-    return context.transpose(1, 2).values().flatten(1)
+    with torch.inference_mode(False):  # nested tensors of values refuse it
+        parts = (heads(each) for each in (query, key, value))
+        context = torch.nn.functional.scaled_dot_product_attention(*parts)
+        return context.transpose(1, 2).values().flatten(1)
 
 
 def by_backend(call, backend):
