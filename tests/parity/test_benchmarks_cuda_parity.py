@@ -40,6 +40,7 @@ def by_sequence(query, key, value, begins, key_begins, longest, longest_key):
     return torch.cat([context.transpose(0, 1) for context in contexts])
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # of its plain path
 @pytest.mark.parametrize("call", [contenders.varlen_attention, contenders.nested_attention])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("direction", ["forward", "backward"])
