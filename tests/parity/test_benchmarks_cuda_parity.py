@@ -74,6 +74,41 @@ def test_triton_computes_the_same_functions():
     assert ended.returncode == 0, ended.stdout
 
 
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+def test_tritons_kernels_compile_for_a_gpu(tmp_path, monkeypatch):
+    # In bfloat16, which its interpreter cannot multiply.
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    from benchmarks.cuda import of_triton
+
+    kernels = [each for name, each in vars(of_triton).items() if name.endswith("_kernel")]
+    assert len(kernels) >= 10
+    for kernel in kernels:
+        types = {name: triton_type(name) for name in kernel.arg_names}
+        constants = {name: CONSTANTS[name] for name in types if name in CONSTANTS}
+        source = triton.compiler.ASTSource(kernel, types, constexprs=constants)
+        assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+
+
+CONSTANTS = {"MASKED": True, "FUSED": True, "BLOCK": 1024}
+CONSTANTS |= {"D": 64, "QUERIES": 64, "KEYS": 32, "E": 128, "ROWS": 64, "WORDS": 64}
+NUMBERS = ("S", "A", "V", "size", "rows", "columns", "rows_a_part", "words_a_part")
+POINTED = {"labels": "i64", "mask": "u8", "log_sum_exp": "fp32", "delta": "fp32"}
+POINTED |= {"partial": "fp32", "own": "fp32", "inverse": "fp32"}
+
+
+def triton_type(name):
+    """Of an argument of a kernel, by its name; arrays are of bfloat16."""
+    if name in CONSTANTS:
+        return "constexpr"
+    if name in NUMBERS:
+        return "i32"
+    return "fp32" if name in ("scale", "eps") else f"*{POINTED.get(name, 'bf16')}"
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("work", ["forward", "training"])
 def test_transformers_computes_the_same_model(work, dtype):
