@@ -4,7 +4,7 @@ import contextlib
 import re
 
 import pytest
-from cuda_support import BFLOAT16, DTYPES, FLOAT16, sample
+from cuda_support import BFLOAT16, DTYPES, FLOAT16, FLOAT32, sample
 
 from albert_np.kernels.cuda import launcher
 from albert_np.kernels.cuda.compiling import CompileError, compile_kernels
@@ -50,12 +50,12 @@ def kernels_of(file, dtype, version):
     return names | ({f"layer_norm_output_1<{type_name}>"} if version == 1 else set())
 
 
-def attention_kernels(dtype, version):
-    """Of head sizes 64 and 128, where the version is there for the type."""
+def attention_kernels(dtype, version, head_sizes=sample((64, 128), (64,))):
+    """Where the version is there for the type; float32 may be rounded to tf32."""
     kernels = {f"attention_delta_1<{launcher.TYPES[dtype.name]}>"}
-    for head_size in sample((64, 128), (64,)):
+    for head_size in head_sizes:
         problem = launcher.AttentionProblem(
-            8, 512, 4096, 12, head_size, dtype, True, (9, 0), 232448
+            8, 512, 4096, 12, head_size, dtype, True, (9, 0), 232448, allow_tf32=True
         )
         with contextlib.suppress(ValueError):
             kernels.add(launcher.attention_forward(problem, version).kernel)
@@ -93,6 +93,16 @@ def test_tuned_versions_do_not_spill(file, dtype, architecture):
         assert report.shared_bytes <= launcher.STATIC_SHARED
         if not re.match(r"\w+_1<", kernel):
             assert report.spill_bytes == 0 and report.stack_bytes == 0, (kernel, report)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+def test_tf32_does_not_spill(architecture):
+    """At both head sizes; two blocks of 128 threads share 65536 registers."""
+    kernels = sorted(attention_kernels(FLOAT32, 3, (64, 128)) - {"attention_delta_1<float>"})
+    assert len(kernels) == 6
+    for kernel, report in compile_kernels("attention.cu", kernels, architecture).items():
+        assert report.spill_bytes == 0 and report.stack_bytes == 0, (kernel, report)
+        assert report.registers <= 65536 // 256 and report.shared_bytes <= launcher.STATIC_SHARED
 
 
 @pytest.mark.parametrize("file", FILES)
