@@ -56,6 +56,7 @@ def stand_in_machine(executor=None):
     executor = executor or StrictExecutor()
     return Machine(
         executor=executor,
+        tf32_executor=type(executor)(allow_tf32=True),
         xp=np,
         clock=Clock(SteadyEvents()),
         torch_device="cpu",
@@ -89,8 +90,8 @@ def assert_right(case, bound):
     """That each contender is as near as the benchmarks want it to be."""
     given = Given(inputs_of(case.function, case.sizes, seed=0), case, mixing_machine())
     reference, floor = reference_of(case, given)
-    limit = rounding_limit(case.work.length, case.dtype)
+    limit = rounding_limit(case.work.length, case.precision)
     for name, bind in bound.items():
         task = bind(given)
         error = error_of(task.outputs(task.run()), reference, case.dtype)
-        assert error <= limits([name], floor, limit, case.dtype)[name], name
+        assert error <= limits([name], floor, limit, case.precision)[name], name

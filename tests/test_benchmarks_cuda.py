@@ -64,13 +64,13 @@ def test_the_plan_has_every_function_type_and_direction_once():
     plan = cuda_run.plan()
     keys = [difference.key(case.named) for case in plan]
     assert len(set(keys)) == len(keys)
-    functions = {(c.function, c.direction, c.dtype) for c in plan if isinstance(c, cases.Case)}
+    functions = {(c.function, c.direction, c.precision) for c in plan if isinstance(c, cases.Case)}
     of_kernels = {"attention", "linear", "linear_cross_entropy", *cases.ROW_FUNCTIONS}
     assert functions == {
-        (function, direction, dtype)
+        (function, direction, precision)
         for function in of_kernels
         for direction in ("forward", "backward")
-        for dtype in cases.DTYPES
+        for precision in (*cases.DTYPES, *(["tf32"] if function in cases.PRODUCTS else []))
     }
     assert {c.work_name for c in plan if isinstance(c, cuda_model.ModelCase)} == {
         "forward",
@@ -268,6 +268,31 @@ def test_each_version_is_checked_and_timed(function, direction, dtype, lengths, 
     assert all(isinstance(name, str) for name in record["contenders"]["cuda"]["kernels"])
     assert 0 < record["floor"] < 16 * correct.unit_roundoff(dtype)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    ("function", "direction", "lengths"),
+    [
+        ("attention", "forward", (9, 4)),
+        ("attention", "backward", (9, 9)),
+        ("linear", "backward", (9, 9)),
+        ("linear_cross_entropy", "backward", (9, 9)),
+    ],
+)
+def test_tf32_is_a_work_of_its_own(function, direction, lengths, small):
+    """Named and judged by its own rounding; what float32 may be off by is less."""
+    case = small_case(function, direction, "float32", lengths)._replace(allow_tf32=True)
+    record = measured(case)
+    packed = ["cuda, packed"] if case.is_padded else []
+    assert list(record["contenders"]) == ["cuda", *packed, "matmul", "copy"]
+    ours = record["contenders"]["cuda"]
+    of_float32 = measured(case._replace(allow_tf32=False))["contenders"]["cuda"]
+    assert of_float32["limit"] < ours["error"] <= ours["limit"]
+    assert record["dtype"] == "tf32" and ", tf32, 32 columns" in figures.title(record)
+    kernels = [name for name in ours["kernels"] if name.startswith("attention_")]
+    assert all("_3<float, 64>" in name for name in kernels if "delta" not in name)
+    assert correct.unit_roundoff("tf32") == 2**-11
 
 
 @NEEDS_COMPILER

@@ -19,7 +19,8 @@ from cuda_support import (
 from albert_np.functions.dropout import Dropout
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
-from albert_np.kernels.cuda.host import HostExecutor, rounded_to_tf32
+from albert_np.kernels.cuda.arrays import rounded_to_tf32
+from albert_np.kernels.cuda.host import HostExecutor
 
 pytestmark = NEEDS_COMPILER
 

@@ -266,7 +266,7 @@ FUNCTIONS = {
     "load_columns<float>": (
         "attention.cu",
         attention_3_in_tf32,
-        ("i < 4", "i < 3"),
+        ("i / 2 * 8", "i / 2 * 4"),
         ("lane % 4 * 2 * pitch", "lane % 4 * pitch"),
     ),
     "store_pair<float>": (

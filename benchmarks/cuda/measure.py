@@ -41,15 +41,17 @@ def reference_of(case, given):
     reference : dict of str to array
     floor : float
         The error of the reference in float32 with its results rounded to the type: the noise floor.
+        With tf32, of the reference in float32 from matrices that are rounded to it.
     """
     pair = [getattr(NUMPY, f"{case.function}_{direction}") for direction in DIRECTIONS]
 
-    def outputs(dtype):
-        task = task_of(case.function, case.direction, pair, *given.arrays_in(dtype))
+    def outputs(arguments, dy):
+        task = task_of(case.function, case.direction, pair, arguments, dy)
         return given.real(task.outputs(task.run()))
 
-    reference = outputs("float64")
-    rounded = {name: array.astype(case.dtype) for name, array in outputs("float32").items()}
+    reference = outputs(*given.arrays_in("float64"))
+    inputs = given.arrays_in_tf32() if case.allow_tf32 else given.arrays_in("float32")
+    rounded = {name: array.astype(case.dtype) for name, array in outputs(*inputs).items()}
     return reference, error_of(rounded, reference, case.dtype)
 
 
@@ -72,7 +74,7 @@ def measure(case, machine, roofs, entries=(), progress=lambda name: None):
     case : Case or ModelCase
     machine : Machine
     roofs : callable
-        `roofs(dtype)`: what `roofs.turns` gives.
+        `roofs(precision)`: what `roofs.turns` gives.
     entries : list of str, optional
         The user's own kernels.
     progress : callable, optional
@@ -149,10 +151,10 @@ def compare(case, own, peers, floor, first_error, turn, machine, roofs, progress
     dict
     """
     results, right, left_out, turns = {}, {}, {}, {}
-    limit = rounding_limit(case.work.length, case.dtype)
+    limit = rounding_limit(case.work.length, case.precision)
     for name, bind in (own | peers).items():
         progress(f"{name}, check")
-        allowed = limits([name], floor, limit, case.dtype)[name]
+        allowed = limits([name], floor, limit, case.precision)[name]
         try:
             error = first_error(bind)
         except Exception as failure:  # whatever a library, or the user's file, may raise
@@ -174,7 +176,7 @@ def compare(case, own, peers, floor, first_error, turn, machine, roofs, progress
             check_alive(machine, name, reason_of(failure))
             left_out[name] = reason_of(failure)
             del results[name]
-    roof_turns, needed = roofs(case.dtype)
+    roof_turns, needed = roofs(case.precision)
     timings = take_turns(turns | roof_turns, ROUNDS, progress)
     for name, timing in timings.items():
         results[name] = results.get(name, {}) | timing | needed.get(name, {})

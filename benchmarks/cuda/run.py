@@ -16,7 +16,7 @@ DIFFERS = ("date",)  # of the environment, what a later run may have changed
 
 
 def plan(entries=()):
-    """All cases in order: the functions in bfloat16, the model, and the other types.
+    """All cases in order: the functions in bfloat16, the model, the other types, and tf32.
 
     With kernels of the user's own, the functions that they stand for.
     """
@@ -102,7 +102,7 @@ def run(machine, path, entries, progress):
     records = {difference.key(record) for record in found["cuda"]}
     wanted = plan(entries)
     missing = [case for case in wanted if difference.key(case.named) not in records]
-    turns = functools.cache(lambda dtype: roofs.turns(machine, dtype))
+    turns = functools.cache(lambda precision: roofs.turns(machine, precision))
     failed = []
     for index, case in enumerate(missing):
         if time.monotonic() > end:

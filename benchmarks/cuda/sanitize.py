@@ -28,17 +28,23 @@ CONFIG = AlbertConfig(
     intermediate_size=1024,
     num_hidden_layers=1,
 )
-FUNCTIONS = (*cases.ROW_FUNCTIONS, "attention", "linear", "linear_cross_entropy")
+FUNCTIONS = (*cases.ROW_FUNCTIONS, *cases.PRODUCTS)
 
 
 def small_cases():
-    """Each function, forward and backward, in each type."""
-    return [
+    """Each function, forward and backward, in each type; and with tf32, where that is of use."""
+    every = [
         cases.Case(function, direction, dtype, CONFIG, max(LENGTHS), LENGTHS, "")
         for function in FUNCTIONS
         for direction in DIRECTIONS
         for dtype in cases.DTYPES
     ]
+    in_tf32 = [
+        case._replace(allow_tf32=True)
+        for case in every
+        if case.dtype == "float32" and case.function in cases.PRODUCTS
+    ]
+    return every + in_tf32
 
 
 def wrong_kernels(machine, chosen):
@@ -47,7 +53,7 @@ def wrong_kernels(machine, chosen):
     for case in chosen:
         given = contenders.Given(inputs_of(case.function, case.sizes, SEED), case, machine)
         reference, floor = reference_of(case, given)
-        limit = rounding_limit(case.work.length, case.dtype)
+        limit = rounding_limit(case.work.length, case.precision)
         for name, bind in contenders.ours(case, given).items():
             try:
                 task = bind(given)
@@ -56,9 +62,9 @@ def wrong_kernels(machine, chosen):
                 if DOES_NOT_FIT in str(failure):
                     continue
                 raise
-            allowed = limits([name], floor, limit, case.dtype)[name]
+            allowed = limits([name], floor, limit, case.precision)[name]
             if not judged(error, allowed)["correct"]:
-                wrong.append(f"{case.function}_{case.direction}, {case.dtype}, {name}")
+                wrong.append(f"{case.function}_{case.direction}, {case.precision}, {name}")
     return wrong
 
 

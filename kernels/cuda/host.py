@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from albert_np.kernels.cuda.arrays import wide
+from albert_np.kernels.cuda.arrays import rounded_to_tf32, wide
 from albert_np.kernels.cuda.launch import SOURCES, Struct, TensorMap, program
 
 COMPILER = "g++"
@@ -145,23 +145,6 @@ class HostExecutor:
             )
         if failed:
             raise KernelError(f"{launch.kernel}: {message.value.decode()}")
-
-
-def rounded_to_tf32(x):
-    """float32 numbers rounded as `round_to_tf32` of device.cuh does.
-
-    To 11 significant bits, halves away from zero.
-
-    Parameters
-    ----------
-    x : float32 array
-
-    Returns
-    -------
-    float32 array
-    """
-    nearest = (x.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
-    return np.where(np.isnan(x), x, nearest.view(np.float32))
 
 
 _one_at_a_time = threading.Lock()  # the stand-in has one machine
