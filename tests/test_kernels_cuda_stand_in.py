@@ -320,12 +320,13 @@ def test_tf32_is_the_nearest_of_11_bits(run_tf32):
     y = np.empty_like(x)
     run_tf32("round_all", x, y, np.int32(x.size))
     np.testing.assert_array_equal(y, rounded_to_tf32(x))
-    fraction, exponent = np.frexp(x.astype(np.float64))
-    exponent = np.maximum(exponent, -125)  # below the smallest normal number bits get fewer
-    scaled = np.ldexp(x.astype(np.float64), 11 - exponent)
     with np.errstate(over="ignore", invalid="ignore"):
+        exact = x.astype(np.float64)
+        # Below the smallest normal number there are fewer bits.
+        exponent = np.maximum(np.frexp(exact)[1], -125)
+        scaled = np.ldexp(exact, 11 - exponent)
         nearest = np.ldexp(np.copysign(np.floor(np.abs(scaled) + 0.5), scaled), exponent - 11)
-        nearest = nearest.astype(np.float32)  # of the largest, infinity
+        nearest = nearest.astype(np.float32)  # infinite, beyond the largest
     np.testing.assert_array_equal(y, nearest)
 
 
