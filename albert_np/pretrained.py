@@ -140,7 +140,7 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             See the class. By default as it is; but on the CPU what is narrower becomes float32.
         allow_tf32 : bool, optional
             Of "cuda", whether products of float32 may round what they multiply to tf32, 11
-            significant bits of 24, for the tensor cores' speed. See `albert_np.backend.get_backend`.
+            significant bits of 24, for the tensor cores. See `albert_np.backend.get_backend`.
 
         Returns
         -------

@@ -127,7 +127,7 @@ def judged(error, limit):
 
 
 def unit_roundoff(dtype):
-    """u: how much rounding to the type, or to tf32, changes a number, relative to it, at the most."""
+    """u: how far rounding to the type, or to tf32, takes a number, relative to it, at the most."""
     if dtype == "bfloat16":
         return 2.0**-8  # of 8 significant bits; NumPy itself does not know it
     if dtype == "tf32":

@@ -271,8 +271,8 @@ def check_attention(
     The last sequence has every key masked; the first of several has, where padding stays, its
     first half masked, so that whole tiles come before the first key that counts. `rounded_weights`:
     the kernel multiplies probabilities and gradients of scores that are rounded to the type, as
-    tensor cores take them. `operand_roundoff`: how far all that a product multiplies is rounded, where
-    that is more than the type does. `gaps`: masked tokens stand between others.
+    tensor cores take them. `operand_roundoff`: how far all that a product multiplies is rounded,
+    where that is more than the type does. `gaps`: masked tokens stand between others.
     """
     functions = cuda.functions(executor)
     rng = np.random.default_rng(seed)
@@ -346,12 +346,12 @@ def _log_sum_exp(reference, mask):
 def operand_kept(roundings, condition, roundoff, eps):
     """How far roundings of what is multiplied reach a result, relative to its terms, in eps / 2.
 
-    Both sides of each product are off by a factor of 1 + u at most, u = `roundoff`. The score of one
-    query and key is then off by 2u + u² of its absolute terms, and so is L, by those of the largest;
-    their exponential p by twice that of the largest: of c = p̃ v, whose two sides are rounded as
-    well, each term by a factor of exp(2u (1 + u) condition), condition = 1 + 2 largest. The same
-    holds of dv = p̃ᵀ dc, and of δ = dc c. In ds = p (dp − δ) and its product with k or q the factors
-    of p, of δ and of two more roundings meet: exp(4u (1 + u) condition).
+    Both sides of each product are off by a factor of 1 + u at most, u = `roundoff`. The score of
+    one query and key is then off by 2u + u² of its absolute terms, and so is L, by those of the
+    largest; their exponential p by twice that of the largest: of c = p̃ v, whose two sides are
+    rounded as well, each term by a factor of exp(2u (1 + u) condition), condition = 1 + 2 largest.
+    The same holds of dv = p̃ᵀ dc, and of δ = dc c. In ds = p (dp − δ) and its product with k or q
+    the factors of p, of δ and of two more roundings meet: exp(4u (1 + u) condition).
     """
     return np.expm1(roundings * roundoff * (1 + roundoff) * condition) / (eps / 2)
 

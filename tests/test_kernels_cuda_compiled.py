@@ -17,6 +17,7 @@ except RuntimeError:
     pytest.skip("nvidia-cuda-nvrtc is not installed", allow_module_level=True)
 
 WIDTHS = sample((8, 256, 768, 1024, 2048, 4096, 8192), (768, 8192))
+HEAD_SIZES = sample((64, 128), (64,))
 HOPPER_S_VERSION = 4  # of attention: its instructions are those of sm_90a alone
 ARCHITECTURES = ("sm_80", "sm_90a", "sm_100")
 
@@ -50,7 +51,7 @@ def kernels_of(file, dtype, version):
     return names | ({f"layer_norm_output_1<{type_name}>"} if version == 1 else set())
 
 
-def attention_kernels(dtype, version, head_sizes=sample((64, 128), (64,))):
+def attention_kernels(dtype, version, head_sizes=HEAD_SIZES):
     """Where the version is there for the type; float32 may be rounded to tf32."""
     kernels = {f"attention_delta_1<{launcher.TYPES[dtype.name]}>"}
     for head_size in head_sizes:

@@ -22,8 +22,8 @@ class Case(NamedTuple):
     """A fused function, forward or backward, on one batch of one type.
 
     `config` has the widths, `sequence_length` the columns of the batch and `lengths` those of its
-    sequences; `detail` says in words what the shape B×S does not. With `allow_tf32` products of float32
-    may round what they multiply to tf32, which is what the case is named and judged by.
+    sequences; `detail` says in words what the shape B×S does not. With `allow_tf32` products of
+    float32 may round what they multiply to tf32: the case is named and judged by that.
     """
 
     function: str
