@@ -274,8 +274,7 @@ def test_each_version_is_checked_and_timed(function, direction, dtype, lengths, 
 @pytest.mark.parametrize(
     ("function", "direction", "lengths"),
     [
-        ("attention", "forward", (9, 4)),
-        ("attention", "backward", (9, 9)),
+        ("attention", "backward", (9, 4)),
         ("linear", "backward", (9, 9)),
         ("linear_cross_entropy", "backward", (9, 9)),
     ],

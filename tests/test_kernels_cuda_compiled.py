@@ -96,7 +96,7 @@ def test_tuned_versions_do_not_spill(file, dtype, architecture):
             assert report.spill_bytes == 0 and report.stack_bytes == 0, (kernel, report)
 
 
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("architecture", sample(["sm_80", "sm_90a"], ["sm_80"]))
 def test_tf32_does_not_spill(architecture):
     """At both head sizes; two blocks of 128 threads share 65536 registers."""
     kernels = sorted(attention_kernels(FLOAT32, 3, (64, 128)) - {"attention_delta_1<float>"})

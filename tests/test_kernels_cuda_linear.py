@@ -140,6 +140,11 @@ def test_tf32_where_it_is_allowed(lt, dtype, allow_tf32):
     assert_rounded(np.asarray(out), a64 @ b64 + bias64, dtype, kept, FEW_UNITS + 40, terms)
 
 
+def test_the_kinds_of_sums_have_nvidia_s_numbers():
+    cublas = pytest.importorskip("nvmath.bindings.cublas", reason="nvmath-python is not installed")
+    assert {name: int(cublas.ComputeType[name]) for name in COMPUTE_TYPES} == COMPUTE_TYPES
+
+
 def test_the_executor_on_the_cpu_rounds_as_it_is_allowed():
     """A product of one term, which is exact but for what is done to its sides."""
     rng = np.random.default_rng(0)
