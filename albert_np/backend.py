@@ -75,8 +75,13 @@ def numba_backend():
     return Backend("numba", **{name: getattr(kernels, name) for name in names if name != "name"})
 
 
-def cuda_backend():
+def cuda_backend(allow_tf32=False):
     """Fused kernels for NVIDIA GPUs, by the library CuPy (the extra `cuda`).
+
+    Parameters
+    ----------
+    allow_tf32 : bool, optional
+        As for `get_backend`.
 
     Raises
     ------
@@ -88,14 +93,14 @@ def cuda_backend():
     from albert_np.kernels import cuda
     from albert_np.kernels.cuda.cupy_executor import CupyExecutor
 
-    executor = CupyExecutor()
+    executor = CupyExecutor(allow_tf32=allow_tf32)
     return Backend("cuda", executor, **cuda.functions(executor))
 
 
 BACKENDS = {"numpy": lambda: NUMPY, "numba": numba_backend, "cuda": cuda_backend}
 
 
-def get_backend(backend):
+def get_backend(backend, allow_tf32=False):
     """Return a back end by its name.
 
     Parameters
@@ -103,6 +108,11 @@ def get_backend(backend):
     backend : str or Backend
         "numpy", the reference; "numba", fused kernels for the CPU; "cuda", for NVIDIA GPUs; or
         a Backend, which is returned as it is.
+    allow_tf32 : bool, optional
+        Of "cuda", whether products of float32 (the linear maps' and attention's) may round what
+        they multiply to tf32, as the tensor cores of GPUs from compute capability 8.0 on take it:
+        11 significant bits of 24. The sums stay in float32. Other types, and what runs through the
+        plain pairs, are as without it.
 
     Returns
     -------
@@ -111,14 +121,17 @@ def get_backend(backend):
     Raises
     ------
     ValueError
-        If there is no back end of that name.
+        If there is no back end of that name, or `allow_tf32` is for another than "cuda".
     ImportError
         If the library that it needs is not installed.
     GpuError
         If it needs a GPU, and finds none that it can use.
     """
+    if allow_tf32 and backend != "cuda":
+        given = "made already" if isinstance(backend, Backend) else repr(backend)
+        raise ValueError(f"allow_tf32 is an option of the back end 'cuda'; backend is {given}")
     if isinstance(backend, Backend):
         return backend
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
-    return BACKENDS[backend]()
+    return cuda_backend(allow_tf32) if allow_tf32 else BACKENDS[backend]()

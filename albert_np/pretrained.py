@@ -129,7 +129,7 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             raise ValueError(f"dtype is {dtype!r}; expected {' or '.join(known)}")
         return name
 
-    def to(self, backend, dtype=None):
+    def to(self, backend, dtype=None, *, allow_tf32=False):
         """Move the model to another back end, its parameters with it.
 
         Parameters
@@ -138,6 +138,9 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             See the class.
         dtype : str or dtype, optional
             See the class. By default as it is; but on the CPU what is narrower becomes float32.
+        allow_tf32 : bool, optional
+            Of "cuda", whether products of float32 may round what they multiply to tf32, 11
+            significant bits of 24, for the tensor cores. See `albert_np.backend.get_backend`.
 
         Returns
         -------
@@ -146,11 +149,12 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         Raises
         ------
         ValueError, ImportError, GpuError
-            If there is no such back end or dtype, or it lacks the library or the GPU that it needs.
+            If there is no such back end or dtype, it lacks the library or the GPU that it needs, or
+            `allow_tf32` is for another than "cuda".
         MemoryError
             If the GPU has no room.
         """
-        backend = get_backend(backend)
+        backend = get_backend(backend, allow_tf32)
         origin, destination = self.backend.arrays, backend.arrays
         if dtype is None:
             narrow = self.dtype.name in HALVES and destination is HOST

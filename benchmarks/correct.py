@@ -132,9 +132,11 @@ def judged(error, limit):
 
 
 def unit_roundoff(dtype):
-    """u: how much rounding to the type changes a number, relative to it, at the most."""
+    """u: how far rounding to the type, or to tf32, takes a number, relative to it, at the most."""
     if dtype == "bfloat16":
         return 2.0**-8  # of 8 significant bits; NumPy itself does not know it
+    if dtype == "tf32":
+        return 2.0**-11  # of 11
     return float(np.finfo(dtype).eps / 2)
 
 

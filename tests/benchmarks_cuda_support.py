@@ -56,6 +56,7 @@ def stand_in_machine(executor=None):
     executor = executor or StrictExecutor()
     return Machine(
         executor=executor,
+        tf32_executor=type(executor)(allow_tf32=True),
         xp=np,
         clock=Clock(SteadyEvents()),
         torch_device="cpu",

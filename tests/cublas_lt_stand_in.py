@@ -11,8 +11,12 @@ from types import ModuleType, SimpleNamespace
 import ml_dtypes
 import numpy as np
 
+from albert_np.kernels.cuda.arrays import rounded_to_tf32
+
 TYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: ml_dtypes.bfloat16}
 NONE, TRANSPOSED = 0, 1
+TF32 = 77
+COMPUTE_TYPES = {"COMPUTE_32F": 68, "COMPUTE_64F": 70, "COMPUTE_32F_FAST_TF32": TF32}
 
 
 class DeviceArray(np.ndarray):
@@ -49,7 +53,7 @@ def nvmath_with(lt, monkeypatch):
     nvmath, bindings = ModuleType("nvmath"), ModuleType("nvmath.bindings")
     names = {"CUDA_R_32F": 0, "CUDA_R_64F": 1, "CUDA_R_16F": 2, "CUDA_R_16BF": 14}
     nvmath.CudaDataType = IntEnum("CudaDataType", names)
-    compute = IntEnum("ComputeType", {"COMPUTE_32F": 68, "COMPUTE_64F": 70})
+    compute = IntEnum("ComputeType", COMPUTE_TYPES)
     bindings.cublas, bindings.cublasLt = SimpleNamespace(ComputeType=compute), lt
     monkeypatch.setitem(sys.modules, "nvmath", nvmath)
     monkeypatch.setitem(sys.modules, "nvmath.bindings", bindings)
@@ -135,6 +139,8 @@ class CublasLt:
             self._matrix(pointer, layout).astype(scale)
             for pointer, layout in ((a, a_layout), (b, b_layout))
         )
+        if description["compute"] == TF32:
+            left, right = rounded_to_tf32(left), rounded_to_tf32(right)
         left = left.T if attributes[3] == TRANSPOSED else left
         right = right.T if attributes[4] == TRANSPOSED else right
         out = self._matrix(d, d_layout)
@@ -146,6 +152,10 @@ class CublasLt:
         if attributes.get(7) == self.Epilogue.BIAS:
             product += read(attributes[8], out.dtype, len(out)).astype(scale)[:, None]
         out[...] = product.astype(out.dtype)
+
+    def computed_in(self):
+        """The kinds of sums that it was asked for."""
+        return {thing["compute"] for thing in self.things if "compute" in thing}
 
     def _matrix(self, pointer, layout):
         """The matrix that lies there column by column."""

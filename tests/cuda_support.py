@@ -47,6 +47,7 @@ FLOAT16, FLOAT32, FLOAT64 = map(np.dtype, (np.float16, np.float32, np.float64))
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [FLOAT16, BFLOAT16, FLOAT32, FLOAT64]
 FEW_UNITS = 8  # roundings of exp and of the operations around it
+TF32_ROUNDOFF = 2.0**-11  # of 11 significant bits
 
 
 def sample(everything, some):
@@ -262,6 +263,7 @@ def check_attention(
     packed=False,
     dropout=True,
     rounded_weights=False,
+    operand_roundoff=0.0,
     gaps=True,
     seed=0,
 ):
@@ -270,7 +272,8 @@ def check_attention(
     The last sequence has every key masked; the first of several has, where padding stays, its
     first half masked, so that whole tiles come before the first key that counts. `rounded_weights`:
     the kernel multiplies probabilities and gradients of scores that are rounded to the type, as
-    tensor cores take them. `gaps`: masked tokens stand between others.
+    tensor cores take them. `operand_roundoff`: how far all that a product multiplies is rounded,
+    where that is more than the type does. `gaps`: masked tokens stand between others.
     """
     functions = cuda.functions(executor)
     rng = np.random.default_rng(seed)
@@ -295,12 +298,15 @@ def check_attention(
     units = FEW_UNITS + S + head_size
     if packed:
         dcontext64 = dcontext64 * where.real[..., None]
-    bounds = _attention_bounds(dcontext64, reference, expected, mask, rounded_weights)
+    rounding = rounded_weights, operand_roundoff, float(ml_dtypes.finfo(dtype).eps)
+    bounds = _attention_bounds(dcontext64, reference, expected, *rounding)
     kept, terms = (bound[places] for bound in bounds[:2])
     assert_rounded(actual, expected[places], dtype, kept, units, terms)
     log_sum_exp, terms = _log_sum_exp(reference, mask)
     ours = np.moveaxis(cache.log_sum_exp, 0, -1).reshape(*actual.shape[:-1], heads)
-    assert_rounded(ours, log_sum_exp[places], wide(dtype), 0, units, terms[places])
+    terms = terms[places]
+    kept = operand_kept(2, terms, operand_roundoff, np.finfo(wide(dtype)).eps)
+    assert_rounded(ours, log_sum_exp[places], wide(dtype), kept, units, terms)
     gradient = functions["attention_backward"](dcontext[places], cache, version=version)
     wanted = attention_backward(dcontext64, reference)[places]
     kept, terms = (bound[places] for bound in bounds[2:])
@@ -338,7 +344,20 @@ def _log_sum_exp(reference, mask):
     return tuple(np.moveaxis(y, 1, -1) for y in (result, terms.max(axis=-1) + np.abs(result) + 1))
 
 
-def _attention_bounds(dcontext, reference, context, mask, rounded_weights):
+def operand_kept(roundings, condition, roundoff, eps):
+    """How far roundings of what is multiplied reach a result, relative to its terms, in eps / 2.
+
+    Both sides of each product are off by a factor of 1 + u at most, u = `roundoff`. The score of
+    one query and key is then off by 2u + u² of its absolute terms, and so is L, by those of the
+    largest; their exponential p by twice that of the largest: of c = p̃ v, whose two sides are
+    rounded as well, each term by a factor of exp(2u (1 + u) condition), condition = 1 + 2 largest.
+    The same holds of dv = p̃ᵀ dc, and of δ = dc c. In ds = p (dp − δ) and its product with k or q
+    the factors of p, of δ and of two more roundings meet: exp(4u (1 + u) condition).
+    """
+    return np.expm1(roundings * roundoff * (1 + roundoff) * condition) / (eps / 2)
+
+
+def _attention_bounds(dcontext, reference, context, rounded_weights, operand_roundoff, eps):
     """How far roundings to the type reach the context, its absolute terms; and the gradient's."""
     query, key = map(np.abs, reference.scores)
     value = np.abs(reference.attend.context.value)
@@ -354,7 +373,11 @@ def _attention_bounds(dcontext, reference, context, mask, rounded_weights):
     # A score's error multiplies its probability, and the sum that all are divided by.
     scores = query @ key.swapaxes(-1, -2) / np.sqrt(D)
     condition = 1 + 2 * scores.max(axis=-1, keepdims=True)
-    kept = weights @ value * rounded_weights
+
+    def reach(roundings):
+        return operand_kept(roundings, condition, operand_roundoff, eps)
+
+    kept = weights @ value * rounded_weights + reach(2) * (weights @ value)
     terms = condition * (weights @ value)
 
     dc = split(dcontext)
@@ -363,7 +386,7 @@ def _attention_bounds(dcontext, reference, context, mask, rounded_weights):
     delta = (dc * split(context)).sum(axis=-1, keepdims=True)  # of the rounded context
     total = (p * dp).sum(axis=-1, keepdims=True)
     ds_terms = p * (dp + total) * condition
-    ds_kept = p * (delta + rounded_weights * (dp + total))
+    ds_kept = p * (delta + (rounded_weights + reach(4)) * (dp + total))
     scale = 1 / np.sqrt(D)
 
     def gradients(ds, w):
@@ -373,7 +396,7 @@ def _attention_bounds(dcontext, reference, context, mask, rounded_weights):
     return (
         merge(kept),
         merge(terms),
-        gradients(ds_kept, weights * rounded_weights),
+        gradients(ds_kept, weights * (rounded_weights + reach(2))),
         gradients(ds_terms, weights * condition),
     )
 

@@ -143,7 +143,7 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
 ATTRIBUTES = ("dtype", "shape", "ndim", "size", "itemsize", "nbytes", "strides", "flags")
 METHODS = (
     *("all", "any", "argmax", "astype", "copy", "cumsum", "fill", "item", "max", "mean", "min"),
-    *("nonzero", "ravel", "reshape", "sum", "swapaxes", "tolist", "transpose"),
+    *("nonzero", "ravel", "reshape", "sum", "swapaxes", "tolist", "transpose", "view"),
 )
 for name in ATTRIBUTES:
     setattr(StrictArray, name, property(operator.attrgetter(f"host.{name}")))

@@ -71,13 +71,13 @@ def test_the_plan_has_every_function_type_and_direction_once():
     plan = cuda_run.plan()
     keys = [difference.key(case.named) for case in plan]
     assert len(set(keys)) == len(keys)
-    functions = {(c.function, c.direction, c.dtype) for c in plan if isinstance(c, cases.Case)}
-    others = {"attention", "linear", "linear_cross_entropy", "embedding"}
+    functions = {(c.function, c.direction, c.precision) for c in plan if isinstance(c, cases.Case)}
+    of_kernels = {"attention", "linear", "linear_cross_entropy", "embedding", *cases.ROW_FUNCTIONS}
     assert functions == {
-        (function, direction, dtype)
-        for function in others.union(cases.ROW_FUNCTIONS)
+        (function, direction, precision)
+        for function in of_kernels
         for direction in ("forward", "backward")
-        for dtype in cases.DTYPES
+        for precision in (*cases.DTYPES, *(["tf32"] if function in cases.PRODUCTS else []))
     }
     models = [c for c in plan if isinstance(c, cuda_model.ModelCase)]
     assert {(c.work_name, c.size) for c in models} == {
@@ -334,6 +334,30 @@ def test_each_version_is_checked_and_timed(function, direction, dtype, lengths, 
         assert errors.keys() == floors.keys()
         assert max(errors.values()) == record["contenders"][name]["error"]
     assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    ("function", "direction", "lengths"),
+    [
+        ("attention", "backward", (9, 4)),
+        ("linear", "backward", (9, 9)),
+        ("linear_cross_entropy", "backward", (9, 9)),
+    ],
+)
+def test_tf32_is_a_work_of_its_own(function, direction, lengths, small):
+    """Named and judged by its own rounding; what float32 may be off by is less."""
+    case = small_case(function, direction, "float32", lengths)._replace(allow_tf32=True)
+    record = measured(case)
+    packed = ["cuda, packed"] if case.is_padded else []
+    assert list(record["contenders"]) == ["cuda", *packed, "matmul", "copy"]
+    ours = record["contenders"]["cuda"]
+    of_float32 = measured(case._replace(allow_tf32=False))["contenders"]["cuda"]
+    assert of_float32["limit"] < ours["error"] <= ours["limit"]
+    assert record["dtype"] == "tf32" and ", tf32, 32 columns" in figures.title(record)
+    kernels = [name for name in ours["kernels"] if name.startswith("attention_")]
+    assert all("_3<float, 64>" in name for name in kernels if "delta" not in name)
+    assert correct.unit_roundoff("tf32") == 2**-11
 
 
 @NEEDS_COMPILER

@@ -9,6 +9,7 @@ from cuda_support import (
     FLOAT32,
     FLOAT64,
     NEEDS_COMPILER,
+    TF32_ROUNDOFF,
     check_attention,
     check_copies_of_boxes,
     random,
@@ -18,6 +19,7 @@ from cuda_support import (
 from albert_np.functions.dropout import Dropout
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
+from albert_np.kernels.cuda.arrays import rounded_to_tf32
 from albert_np.kernels.cuda.host import HostExecutor
 
 pytestmark = NEEDS_COMPILER
@@ -64,6 +66,103 @@ def test_tensor_cores_where_scores_of_a_packed_batch_share_draws():
 @pytest.mark.parametrize("head_size", sample([8, 64, 72, 128], [72]))
 def test_head_sizes_of_tensor_cores(head_size):
     check_attention(HostExecutor(), FLOAT16, (1, 33), 2, head_size, 3, rounded_weights=True)
+
+
+def check_tf32(batch, heads, head_size, seed=0, **kind):
+    """Version 3 in float32, unasked, where tf32 is allowed."""
+    executor = HostExecutor(seed, allow_tf32=True)
+    check_attention(
+        executor,
+        FLOAT32,
+        batch,
+        heads,
+        head_size,
+        **kind,
+        operand_roundoff=TF32_ROUNDOFF,
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_tf32(kind):
+    for seed in sample((0, 1), (1,)):
+        check_tf32((2, 150), 1, 16, seed, **kind)
+
+
+@pytest.mark.parametrize("head_size", sample([4, 64, 68, 128], [68]))
+def test_head_sizes_of_tf32(head_size):
+    """Wide heads come in smaller tiles: three forward, five backward."""
+    check_tf32((1, 70), 2, head_size)
+
+
+def test_one_token_shows_what_is_multiplied():
+    """Its probability is 1: the context is its value as it was multiplied, dvalue is dcontext."""
+    rng = np.random.default_rng(0)
+    x, dcontext = random(rng, (1, 1, 48), FLOAT32), random(rng, (1, 1, 16), FLOAT32)
+    for allowed, multiplied in ((False, np.copy), (True, rounded_to_tf32)):
+        functions = cuda.functions(HostExecutor(allow_tf32=allowed))
+        context, cache = functions["attention_forward"](x, 1)
+        gradient = functions["attention_backward"](dcontext, cache)
+        np.testing.assert_array_equal(context, multiplied(x[..., 32:]))
+        np.testing.assert_array_equal(gradient[..., 32:], multiplied(dcontext))
+
+
+def kernels_of(executor, dtype, head_size=16, version=None):
+    """The kernels that attention launches, and what it gives: context and gradient."""
+    kernels, launch = [], executor.launch
+
+    def recorded(one):
+        kernels.append(one.kernel)
+        launch(one)
+
+    executor.launch = recorded
+    functions = cuda.functions(executor)
+    rng = np.random.default_rng(0)
+    x, dy = (random(rng, (2, 40, n * head_size), dtype) for n in (3, 1))
+    context, cache = functions["attention_forward"](x, 1, version=version)
+    return kernels, context, functions["attention_backward"](dy, cache, version=version)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_tf32_is_taken_where_it_is_allowed_only(dtype):
+    """By default float32 has the kernels and the bits of version 2; float64 has them always."""
+    names, *expected = kernels_of(HostExecutor(), dtype, version=2)
+    for allowed in (False, True):
+        if allowed and dtype == FLOAT32:
+            continue
+        kernels, *results = kernels_of(HostExecutor(allow_tf32=allowed), dtype)
+        assert kernels == names and all("3<" not in kernel for kernel in kernels)
+        for result, wanted in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(result, wanted)
+    with pytest.raises(ValueError, match="version 3 of the kernel does not fit; these do: 1, 2"):
+        kernels_of(HostExecutor(), dtype, version=3)
+
+
+def test_what_tf32_takes():
+    """Rows of whole packs, GPUs with tensor cores and room; all else is as without it."""
+
+    class Old(HostExecutor):
+        capability = (7, 5)
+
+    class Small(HostExecutor):
+        capability = (8, 6)
+        shared_limit = 99 * 1024
+
+    class Larger(HostExecutor):
+        capability = (8, 0)
+        shared_limit = 163 * 1024
+
+    def forward_of(executor, head_size=16):
+        return kernels_of(executor(allow_tf32=True), FLOAT32, head_size)[0][0]
+
+    assert forward_of(HostExecutor) == "attention_forward_3<float, 64>"
+    assert forward_of(HostExecutor, 6) == "attention_forward_2<float, 64>"
+    assert forward_of(Old) == "attention_forward_2<float, 64>"
+    assert forward_of(Small) == "attention_forward_3<float, 64>"
+    assert forward_of(Small, 68) == "attention_forward_2<float, 128>"
+    assert forward_of(Larger, 68) == "attention_forward_3<float, 128>"
+    with pytest.raises(ValueError, match="version 4 of the kernel does not fit; these do: 1, 2, 3"):
+        kernels_of(HostExecutor(allow_tf32=True), FLOAT32, version=4)
 
 
 @pytest.mark.parametrize("dtype", sample([FLOAT16, BFLOAT16], [BFLOAT16]), ids=str)
@@ -141,9 +240,13 @@ def test_large_scores():
         for version in (1, 2, 3, 4):
             context, _ = functions["attention_forward"](x.reshape(1, 70, 24), 1, version=version)
             np.testing.assert_allclose(context[0, :, 0], 69)
+        tf32 = cuda.functions(HostExecutor(allow_tf32=True))["attention_forward"]
+        context, _ = tf32(x.astype(np.float32).reshape(1, 70, 24), 1, version=3)
+        np.testing.assert_allclose(context[0, :, 0], 69)
 
 
-def test_same_input_same_bits():
+@pytest.mark.parametrize("allow_tf32", [False, True])
+def test_same_input_same_bits(allow_tf32):
     rng = np.random.default_rng(0)
     x, dcontext = random(rng, (1, 70, 48), FLOAT32), random(rng, (1, 70, 16), FLOAT32)
     results = []

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cuda_support import BFLOAT16, DTYPES, FLOAT16, sample
+from cuda_support import BFLOAT16, DTYPES, FLOAT16, FLOAT32, sample
 
 from albert_np.kernels.cuda import compiling, launcher
 from albert_np.kernels.cuda.compiling import CompileError, compile_kernels, machine_code
@@ -19,6 +19,7 @@ except RuntimeError:
     pytest.skip("nvidia-cuda-nvrtc is not installed", allow_module_level=True)
 
 WIDTHS = sample((8, 256, 768, 1024, 2048, 4096, 8192), (768, 8192))
+HEAD_SIZES = sample((64, 128), (64,))
 HOPPER_S_VERSION = 4  # of attention: its instructions are those of sm_90a alone
 ARCHITECTURES = ("sm_80", "sm_90a", "sm_100")
 TENSOR_CORES = (("attention.cu", 3), ("attention.cu", 4))  # which old GPUs lack
@@ -55,12 +56,12 @@ def kernels_of(file, dtype, version):
     return names | ({f"layer_norm_output_1<{type_name}>"} if version == 1 else set())
 
 
-def attention_kernels(dtype, version):
-    """Of head sizes 64 and 128, where the version is there for the type."""
+def attention_kernels(dtype, version, head_sizes=HEAD_SIZES):
+    """Where the version is there for the type; float32 may be rounded to tf32."""
     kernels = {f"attention_delta_1<{launcher.TYPES[dtype.name]}>"}
-    for head_size in sample((64, 128), (64,)):
+    for head_size in head_sizes:
         problem = launcher.AttentionProblem(
-            8, 512, 4096, 12, head_size, dtype, True, (9, 0), 232448
+            8, 512, 4096, 12, head_size, dtype, True, (9, 0), 232448, allow_tf32=True
         )
         with contextlib.suppress(ValueError):
             kernels.add(launcher.attention_forward(problem, version).kernel)
@@ -110,6 +111,16 @@ def test_tuned_versions_do_not_spill(file, dtype, architecture):
         assert report.shared_bytes <= launcher.STATIC_SHARED
         if not re.match(r"\w+_1<", kernel):
             assert report.spill_bytes == 0 and report.stack_bytes == 0, (kernel, report)
+
+
+@pytest.mark.parametrize("architecture", sample(["sm_80", "sm_90a"], ["sm_80"]))
+def test_tf32_does_not_spill(architecture):
+    """At both head sizes; two blocks of 128 threads share 65536 registers."""
+    kernels = sorted(attention_kernels(FLOAT32, 3, (64, 128)) - {"attention_delta_1<float>"})
+    assert len(kernels) == 6
+    for kernel, report in compile_kernels("attention.cu", kernels, architecture).items():
+        assert report.spill_bytes == 0 and report.stack_bytes == 0, (kernel, report)
+        assert report.registers <= 65536 // 256 and report.shared_bytes <= launcher.STATIC_SHARED
 
 
 @pytest.mark.parametrize("file", FILES)

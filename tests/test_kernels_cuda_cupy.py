@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cublas_lt_stand_in import CublasLt, DeviceArray, device_array, nvmath_with
+from cublas_lt_stand_in import COMPUTE_TYPES, CublasLt, DeviceArray, device_array, nvmath_with
 from cuda_support import FLOAT32, random
 
-from albert_np import AlbertForPreTraining
+from albert_np import AlbertConfig, AlbertForPreTraining
 from albert_np.backend import NUMPY, Backend, get_backend
 from albert_np.errors import GpuError
 from albert_np.functions.dropout import Dropout
@@ -19,6 +19,16 @@ from albert_np.functions.embedding import EmbeddingCache
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.cupy_executor import CupyExecutor
+
+TWO_HEADS = AlbertConfig(
+    vocab_size=20,
+    embedding_size=8,
+    hidden_size=32,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=8,
+)
 
 
 class NoDriver(RuntimeError):
@@ -342,6 +352,33 @@ def test_the_back_end(cupy):
     assert backend.name == "cuda" and isinstance(backend.arrays, CupyExecutor)
     same = {f.name for f in fields(Backend) if getattr(backend, f.name) is getattr(NUMPY, f.name)}
     assert same == {"embedding_forward"}
+
+
+def test_tf32_is_allowed_by_one_switch(cupy, cublas_lt):
+    """Of `to`: for the linear maps and for attention; and it is off unless it is given."""
+    model = AlbertForPreTraining(TWO_HEADS, backend="cuda")
+    assert not model.backend.arrays.allow_tf32
+    x = device_array(np.zeros((1, 4, 96), np.float32))
+    for settings, version, kind in (
+        ({}, 2, "COMPUTE_32F"),
+        ({"allow_tf32": True}, 3, "COMPUTE_32F_FAST_TF32"),
+        ({}, 2, "COMPUTE_32F"),
+    ):
+        assert model.to("cuda", **settings) is model and model.backend.name == "cuda"
+        cublas_lt.things, cupy.launches = [{}], []
+        model.backend.linear_forward(x, device_array(np.zeros((3, 96), np.float32)))
+        model.backend.attention_forward(x, 2)
+        assert cublas_lt.computed_in() == {COMPUTE_TYPES[kind]}
+        assert cupy.launches[0][0] == f"attention_forward_{version}<float, 64>"
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba", NUMPY, "torch"], ids=lambda b: str(b)[:7])
+def test_tf32_is_of_cuda_alone(backend):
+    model = AlbertForPreTraining(TWO_HEADS)
+    named = "made already" if backend is NUMPY else repr(backend)
+    with pytest.raises(ValueError, match=f"an option of the back end 'cuda'; backend is {named}"):
+        model.to(backend, allow_tf32=True)
+    assert model.backend is NUMPY
 
 
 ERRORS = {

@@ -1,19 +1,23 @@
 """The linear map in CUDA: the bias's gradient on the CPU; how cublasLt is told of its products."""
 
+import ml_dtypes
 import numpy as np
 import pytest
-from cublas_lt_stand_in import CublasLt, cupy_with, device_array, nvmath_with
+from cublas_lt_stand_in import COMPUTE_TYPES, CublasLt, cupy_with, device_array, nvmath_with
 from cuda_support import (
     DTYPES,
     FEW_UNITS,
     FLOAT32,
+    FLOAT64,
     NEEDS_COMPILER,
+    TF32_ROUNDOFF,
     assert_rounded,
     check_linear,
     random,
 )
 
 from albert_np.kernels import cuda
+from albert_np.kernels.cuda.arrays import rounded_to_tf32
 from albert_np.kernels.cuda.cublas_lt import MatrixProducts
 from albert_np.kernels.cuda.host import HostExecutor
 
@@ -61,8 +65,8 @@ def lt(monkeypatch):
     return stand_in
 
 
-def products(lt):
-    return MatrixProducts(cupy_with())
+def products(lt, allow_tf32=False):
+    return MatrixProducts(cupy_with(), allow_tf32)
 
 
 def matrix(rng, rows, columns, transposed, dtype):
@@ -111,6 +115,44 @@ def test_sums_of_half_numbers_may_be_wide(lt):
     a64, b64 = np.asarray(a, np.float64), np.asarray(b, np.float64)
     terms = np.abs(a64) @ np.abs(b64) + 1
     assert_rounded(np.asarray(out), a64 @ b64 + 1, FLOAT32, 0, FEW_UNITS, terms)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("allow_tf32", [False, True])
+def test_tf32_where_it_is_allowed(lt, dtype, allow_tf32):
+    """In float32 alone. What is multiplied is rounded by u = 2⁻¹¹: each term is off by 2u + u²."""
+    rng = np.random.default_rng(0)
+    a, b = matrix(rng, 3, 40, False, dtype), matrix(rng, 40, 5, True, dtype)
+    bias = device_array(random(rng, 5, dtype))
+    out, wide_out = device_array(np.zeros((3, 5), dtype)), device_array(np.zeros((3, 5), FLOAT32))
+    products(lt, allow_tf32).multiply(a, b, out, bias)
+    if dtype.itemsize == 2:  # the sums of half numbers that are wide are no products of float32
+        products(lt, allow_tf32).multiply(a, b, wide_out)
+    kind = "COMPUTE_32F" if dtype != FLOAT64 else "COMPUTE_64F"
+    u = 0.0
+    if allow_tf32 and dtype == FLOAT32:
+        kind, u = "COMPUTE_32F_FAST_TF32", TF32_ROUNDOFF
+    assert lt.computed_in() == {COMPUTE_TYPES[kind]}
+    a64, b64, bias64 = (np.asarray(array).astype(float) for array in (a, b, bias))
+    products_alone = np.abs(a64) @ np.abs(b64)
+    kept = (2 * u + u * u) * products_alone / (float(ml_dtypes.finfo(dtype).eps) / 2)
+    terms = products_alone + np.abs(bias64)
+    assert_rounded(np.asarray(out), a64 @ b64 + bias64, dtype, kept, FEW_UNITS + 40, terms)
+
+
+def test_the_kinds_of_sums_have_nvidia_s_numbers():
+    cublas = pytest.importorskip("nvmath.bindings.cublas", reason="nvmath-python is not installed")
+    assert {name: int(cublas.ComputeType[name]) for name in COMPUTE_TYPES} == COMPUTE_TYPES
+
+
+def test_the_executor_on_the_cpu_rounds_as_it_is_allowed():
+    """A product of one term, which is exact but for what is done to its sides."""
+    rng = np.random.default_rng(0)
+    a, b = random(rng, (3, 1), FLOAT32), random(rng, (1, 5), FLOAT32)
+    for allowed, multiplied in ((False, np.copy), (True, rounded_to_tf32)):
+        out = np.empty((3, 5), FLOAT32)
+        HostExecutor(allow_tf32=allowed).multiply(a, b, out)
+        np.testing.assert_array_equal(out, multiplied(a) * multiplied(b))
 
 
 def test_nothing_to_sum(lt):

@@ -1,15 +1,17 @@
 """A small ALBERT on the CUDA kernels, on the CPU, forward and backward, against the reference."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
-from cuda_support import FLOAT64, NEEDS_COMPILER, sample
+from cuda_support import FLOAT32, FLOAT64, NEEDS_COMPILER, sample
 from models_support import random_batch
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining
-from albert_np.backend import Backend
+from albert_np.backend import NUMPY, Backend
 from albert_np.kernels import cuda
+from albert_np.kernels.cuda.arrays import rounded_to_tf32
 from albert_np.kernels.cuda.host import HostExecutor
 
 pytestmark = NEEDS_COMPILER
@@ -35,8 +37,8 @@ SMALL = AlbertConfig(
 class Counting(HostExecutor):
     """Remembers which kernels ran."""
 
-    def __init__(self):
-        super().__init__(seed=1)
+    def __init__(self, **settings):
+        super().__init__(seed=1, **settings)
         self.kernels = set()
 
     def launch(self, launch):
@@ -89,3 +91,49 @@ def test_relative_positions():
         np.testing.assert_allclose(
             ours[name], gradient, rtol=0, atol=TOLERANCE * scale, err_msg=name
         )
+
+
+def rounding_operands(function):
+    """The same, from arrays that are rounded to tf32: the first two that it is given."""
+
+    def rounded(*arguments, **settings):
+        first = [
+            rounded_to_tf32(each) if getattr(each, "dtype", None) == FLOAT32 else each
+            for each in arguments[:2]
+        ]
+        return function(*first, *arguments[2:], **settings)
+
+    return rounded
+
+
+def test_small_model_in_tf32():
+    """Within a small multiple of the noise floor of tf32: of the reference in float32, whose
+    products multiply what is rounded to tf32. The kernels round probabilities and the gradients of
+    scores as well, which the reference does not: twice as many roundings, and both are draws."""
+    products = [
+        f"{name}_{direction}"
+        for name in ("linear", "attention", "linear_cross_entropy")
+        for direction in ("forward", "backward")
+    ]
+    in_tf32 = {name: rounding_operands(getattr(NUMPY, name)) for name in products}
+    executor = Counting(allow_tf32=True)
+    backends = {
+        "exact": (NUMPY, "float64"),
+        "float32": (NUMPY, "float32"),
+        "floor": (replace(NUMPY, name="tf32", **in_tf32), "float32"),
+        "ours": (Backend("cuda", **cuda.functions(executor)), "float32"),
+    }
+    batch = random_batch(AlbertForPreTraining, SMALL, np.random.default_rng(3), (3, 37))
+    gradients = {}
+    for name, (backend, dtype) in backends.items():
+        model = AlbertForPreTraining(SMALL, seed=5, dtype=dtype, backend=backend)
+        for parameter in model.parameters.values():
+            parameter[...] = parameter.astype(np.float32)
+        _, result = model.loss_and_gradients(**batch, seed=7)
+        gradients[name] = np.concatenate([each.ravel() for each in result.parameters.values()])
+    noise, floor, error = (
+        np.linalg.norm(gradients[name] - gradients["exact"])
+        for name in ("float32", "floor", "ours")
+    )
+    assert 4 * noise < error <= 4 * floor
+    assert {"attention_forward_3", "attention_backward_key_3"} <= executor.kernels

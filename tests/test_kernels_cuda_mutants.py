@@ -15,6 +15,7 @@ from cuda_support import (
     FLOAT16,
     FLOAT32,
     NEEDS_COMPILER,
+    TF32_ROUNDOFF,
     check_attention,
     check_copies_of_boxes,
     check_cross_entropy,
@@ -60,6 +61,13 @@ attention_3 = partial(
     version=3,
     rounded_weights=True,
 )
+
+
+def attention_3_in_tf32(executor):
+    """Where tf32 is allowed, of numbers of 4 bytes."""
+    allowing = HostExecutor(executor.seed, executor.sources, allow_tf32=True)
+    kind = {"batch": (2, 150), "heads": 1, "head_size": 16, "version": 3}
+    attention(allowing, **kind, operand_roundoff=TF32_ROUNDOFF)
 
 
 def attention_4(executor):
@@ -286,8 +294,8 @@ FUNCTIONS = {
     "attention_forward_3": (
         "attention.cu",
         attention_3,
-        ("first < sequence.length", "first < sequence.length - ROWS"),
-        ("first / ROWS % 2 * ROWS", "first / ROWS % 1 * ROWS"),
+        ("first < sequence.length", "first < sequence.length - COLUMNS"),
+        ("first / COLUMNS % 2 * COLUMNS", "first / COLUMNS % 1 * COLUMNS"),
     ),
     "attention_backward_query_3": (
         "attention.cu",
@@ -300,6 +308,29 @@ FUNCTIONS = {
         attention_3,
         ("first + COLUMNS", "first + COLUMNS - 1"),
         ("dkey, dscores, queries", "dkey, dscores, gradients"),
+    ),
+    "load_rows<float>": (
+        "attention.cu",
+        attention_3_in_tf32,
+        ("round_to_tf32(float_of(out[i]))", "out[i]"),
+        ("float_of(out[i])", "float_of(out[0])"),
+    ),
+    "left_side<float>": (
+        "attention.cu",
+        attention_3_in_tf32,
+        ("round_to_tf32(weights", "bits_of(weights"),
+        ("i % 2 * 2 + i / 2", "i"),
+    ),
+    "load_columns<float>": (
+        "attention.cu",
+        attention_3_in_tf32,
+        ("i / 2 * 8", "i / 2 * 4"),
+        ("lane % 4 * 2 * pitch", "lane % 4 * pitch"),
+    ),
+    "store_pair<float>": (
+        "attention.cu",
+        attention_3_in_tf32,
+        ("bits_of(second)", "bits_of(first)"),
     ),
     "bring_tiles": (
         "attention.cu",
@@ -354,6 +385,13 @@ FUNCTIONS = {
         ("barriers + 1 + STAGES", "barriers + STAGES"),
     ),
 }
+# What version 3 does for all its types is broken once more where it is taken for tf32.
+IN_TF32 = (
+    "softmax_of_tile",
+    "attention_forward_3",
+    "attention_backward_query_3",
+    "attention_backward_key_3",
+)
 
 
 def body_of(name):
@@ -363,26 +401,35 @@ def body_of(name):
     return text, start, text.index("\n}\n", start)
 
 
+def faults_of(name):
+    """Of a function: what is taken out from where to where, what is put in, and a name for it."""
+    text, start, end = body_of(name)
+    for barrier in BARRIERS.finditer(text, start, end):
+        line = text.count("\n", 0, barrier.start()) + 1
+        yield *barrier.span(), ";", f"{name}-without-{line}-{barrier[0]}"
+    for old, new in FUNCTIONS[name][2:]:
+        at = text.index(old, start, end)
+        yield at, at + len(old), new, f"{name}-{new}"
+
+
 def mutants():
-    """Every function with each of its faults: what is taken out, where, and what is put in."""
-    for name, (_, _, *replacements) in FUNCTIONS.items():
-        text, start, end = body_of(name)
-        for barrier in BARRIERS.finditer(text, start, end):
-            line = text.count("\n", 0, barrier.start()) + 1
-            yield pytest.param(name, *barrier.span(), ";", id=f"{name}-without-{line}-{barrier[0]}")
-        for old, new in replacements:
-            at = text.index(old, start, end)
-            yield pytest.param(name, at, at + len(old), new, id=f"{name}-{new}")
+    """Every function with each of its faults, and the check that is to find it."""
+    for name, (file, check, *_) in FUNCTIONS.items():
+        for begin, end, replacement, fault in faults_of(name):
+            yield pytest.param(file, check, begin, end, replacement, id=fault)
+    for name in IN_TF32:
+        for begin, end, replacement, fault in faults_of(name):
+            check = attention_3_in_tf32
+            yield pytest.param("attention.cu", check, begin, end, replacement, id=f"tf32-{fault}")
 
 
 ALL_MUTANTS = list(mutants())
 
 
 @pytest.mark.parametrize(
-    ("name", "begin", "end", "replacement"), sample(ALL_MUTANTS, ALL_MUTANTS[::5])
+    ("file", "check", "begin", "end", "replacement"), sample(ALL_MUTANTS, ALL_MUTANTS[::5])
 )
-def test_is_found(tmp_path, name, begin, end, replacement):
-    file, check = FUNCTIONS[name][:2]
+def test_is_found(tmp_path, file, check, begin, end, replacement):
     shutil.copytree(SOURCES, tmp_path / "sources", ignore=shutil.ignore_patterns("*.py*"))
     path = tmp_path / "sources" / file
     text = path.read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cuda_support import BFLOAT16, FLOAT16, NEEDS_COMPILER
 
+from albert_np.kernels.cuda.arrays import rounded_to_tf32
 from albert_np.kernels.cuda.host import HostExecutor, KernelError
 from albert_np.kernels.cuda.launch import SOURCES, Launch
 
@@ -276,3 +277,67 @@ def test_four_types_as_numpy_rounds_them(tmp_path):
         with np.errstate(over="ignore", invalid="ignore"):
             expected = floats.astype(dtype)
         np.testing.assert_array_equal(narrow.astype(float), expected.astype(float))
+
+
+TF32_KERNELS = """\
+#include "device.cuh"
+__global__ void round_all(const float* x, float* y, int n) {
+    for (int i = threadIdx.x; i < n; i += blockDim.x) y[i] = float_of(round_to_tf32(x[i]));
+}
+// y (16 × 8) = a (16 × 8) · b (8 × 8), by one warp.
+__global__ void product(const float* a, const float* b, float* y) {
+    const int g = threadIdx.x / 4, t = threadIdx.x % 4;
+    unsigned left[4], right[2];
+    for (int i = 0; i < 4; i++) left[i] = ROUND(a[(g + i % 2 * 8) * 8 + t + i / 2 * 4]);
+    for (int i = 0; i < 2; i++) right[i] = round_to_tf32(b[(t + i * 4) * 8 + g]);
+    float sums[4] = {};
+    multiply_add<float>(sums, left, right[0], right[1]);
+    for (int i = 0; i < 4; i++) y[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sums[i];
+}
+"""
+
+
+@pytest.fixture
+def run_tf32(tmp_path):
+    """Run one of these kernels, with another meaning of ROUND."""
+
+    def run(kernel, *arrays, rounds="round_to_tf32"):
+        sources = tmp_path / rounds
+        if not sources.exists():
+            shutil.copytree(SOURCES, sources, ignore=shutil.ignore_patterns("*.py*"))
+            (sources / "small.cu").write_text(f"#define ROUND {rounds}\n{TF32_KERNELS}")
+        HostExecutor(sources=sources).launch(Launch("small.cu", kernel, (1,), (32,), arrays))
+
+    return run
+
+
+def test_tf32_is_the_nearest_of_11_bits(run_tf32):
+    """Of floats of every exponent; halves away from zero; what is not finite stays so."""
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, 2**16, dtype=np.uint32)
+    bits[::2] = bits[::2] & np.uint32(0xFFFFE000) | np.uint32(0x1000)  # halves
+    x = np.concatenate([bits.view(np.float32), np.float32([0, -0.0, np.inf, -np.inf, np.nan])])
+    y = np.empty_like(x)
+    run_tf32("round_all", x, y, np.int32(x.size))
+    np.testing.assert_array_equal(y, rounded_to_tf32(x))
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = x.astype(np.float64)
+        # Below the smallest normal number there are fewer bits.
+        exponent = np.maximum(np.frexp(exact)[1], -125)
+        scaled = np.ldexp(exact, 11 - exponent)
+        nearest = np.ldexp(np.copysign(np.floor(np.abs(scaled) + 0.5), scaled), exponent - 11)
+        nearest = nearest.astype(np.float32)  # infinite, beyond the largest
+    np.testing.assert_array_equal(y, nearest)
+
+
+def test_a_product_in_tf32(run_tf32):
+    """Small whole numbers, so that it is exact; and numbers that were not rounded are refused."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-9, 10, shape).astype(np.float32) for shape in ((16, 8), (8, 8)))
+    y = np.empty((16, 8), np.float32)
+    run_tf32("product", a, b, y)
+    np.testing.assert_array_equal(y, a @ b)
+    run_tf32("product", a, b, y, rounds="bits_of")
+    a[3, 5] = 1 + 2**-11
+    with pytest.raises(KernelError, match="multiplies a number that is not rounded to tf32"):
+        run_tf32("product", a, b, y, rounds="bits_of")

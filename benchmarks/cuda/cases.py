@@ -9,18 +9,21 @@ from albert_np.config import SIZES
 from benchmarks.functions import DIRECTIONS, function_work, sizes_of
 
 DTYPES = ("bfloat16", "float16", "float32")
+TF32 = "tf32"  # of float32 arrays, which products may round to it before they multiply
 TOKENS = 16384  # of a batch, so that the whole GPU has work
 LENGTHS = (512, 256, 128)
 WIDTHS = (768, 4096, 16384)  # base's and xxlarge's hidden sizes, xxlarge's intermediate size
 ROW_FUNCTIONS = ("bias_gelu_new", "layer_norm", "bias_dropout_residual_layer_norm")
 HEADS = ("base", "xlarge", "xxlarge", "large")  # 12, 64 and 16 heads of 64, and 16 of 128
+PRODUCTS = ("attention", "linear", "linear_cross_entropy")  # which tf32 is of use to
 
 
 class Case(NamedTuple):
     """A fused function, forward or backward, on one batch of one type.
 
     `config` has the widths, `sequence_length` the columns of the batch and `lengths` those of its
-    sequences; `detail` says in words what the shape B×S does not.
+    sequences; `detail` says in words what the shape B×S does not. With `allow_tf32` products of
+    float32 may round what they multiply to tf32: the case is named and judged by that.
     """
 
     function: str
@@ -30,12 +33,18 @@ class Case(NamedTuple):
     sequence_length: int
     lengths: tuple
     detail: str
+    allow_tf32: bool = False
 
     @property
     def sizes(self):
         """`benchmarks.functions.sizes_of` the batch."""
         lengths = list(self.lengths)
         return sizes_of(self.config, len(lengths), self.sequence_length, lengths)
+
+    @property
+    def precision(self):
+        """The type whose rounding the results may have."""
+        return TF32 if self.allow_tf32 else self.dtype
 
     @property
     def is_padded(self):
@@ -52,8 +61,8 @@ class Case(NamedTuple):
         needed = self.work
         return {
             "work": f"{self.function}_{self.direction}",
-            "detail": f"{self.dtype}, {self.detail}",
-            "dtype": self.dtype,
+            "detail": f"{self.precision}, {self.detail}",
+            "dtype": self.precision,
             "hidden_size": self.config.hidden_size,
             "batch_size": len(self.lengths),
             "sequence_length": self.sequence_length,
@@ -66,7 +75,7 @@ class Case(NamedTuple):
 
 
 def function_cases(functions=None):
-    """The cases of the functions, the most asked-for type first.
+    """The cases of the functions, the most asked-for type first, and those with tf32 last.
 
     Parameters
     ----------
@@ -77,11 +86,14 @@ def function_cases(functions=None):
     -------
     list of Case
     """
+    every = [case for dtype in DTYPES for case in cases_in(dtype)] + tf32_cases()
+    return [case for case in every if functions is None or case.function in functions]
+
+
+def tf32_cases():
+    """The functions with products, where these may round float32 to tf32."""
     return [
-        case
-        for dtype in DTYPES
-        for case in cases_in(dtype)
-        if functions is None or case.function in functions
+        case._replace(allow_tf32=True) for case in cases_in("float32") if case.function in PRODUCTS
     ]
 
 

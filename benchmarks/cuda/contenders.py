@@ -15,6 +15,7 @@ import numpy as np
 from albert_np.backend import Backend
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
+from albert_np.kernels.cuda.arrays import rounded_to_tf32
 from benchmarks import added
 from benchmarks.contenders.arguments import arguments_of
 from benchmarks.contenders.ours import task_of
@@ -62,6 +63,19 @@ class Given:
         }
         return changed, dy.astype(dtype)
 
+    def arrays_in_tf32(self):
+        """The same numbers, those of matrices as products multiply them where tf32 is allowed."""
+        arguments, dy = self.arrays_in("float32")
+        every = {name: tf32_matrix(value) for name, value in (arguments | {"dy": dy}).items()}
+        dy = every.pop("dy")
+        return every, dy
+
+    @property
+    def executor(self):
+        """What runs our functions."""
+        machine = self.machine
+        return machine.tf32_executor if self.case.allow_tf32 else machine.executor
+
     @cached_property
     def tensors(self):
         """The same as PyTorch's tensors."""
@@ -88,6 +102,12 @@ class Given:
     def of_torch(self, tensors):
         """Tensors as arrays of the machine, without the rows of padding."""
         return self.real({name: array_of(tensor, self.machine) for name, tensor in tensors.items()})
+
+
+def tf32_matrix(value):
+    """A matrix of float32 rounded to tf32; anything else as it is."""
+    is_matrix = getattr(value, "dtype", None) == "float32" and value.ndim > 1
+    return rounded_to_tf32(value) if is_matrix else value
 
 
 def array_of(tensor, machine):
@@ -137,7 +157,7 @@ def our_pair(case, executor, version=None):
 
 def launched(case, given):
     """The kernels that our functions launch in one call."""
-    executor = Recording(given.machine.executor)
+    executor = Recording(given.executor)
     task = of_functions(case, our_pair(case, executor), given)
     executor.kernels.clear()  # those of a forward pass that backward follows
     task.run()
@@ -145,13 +165,13 @@ def launched(case, given):
 
 
 def ours(case, given):
-    """Our kernels: as they are launched unasked, and each version before that one."""
-    executor = given.machine.executor
+    """Our kernels: as they are launched unasked, and each version of the type before that one."""
+    executor = given.executor
     bound = {OURS: partial(of_functions, case, our_pair(case, executor))}
     if case.function == "attention" and case.is_padded:
         bound[f"{OURS}, packed"] = partial(bind_packed, case)
     function = our_function(case, executor, case.direction)
-    if "version" in inspect.signature(function).parameters:
+    if "version" in inspect.signature(function).parameters and not case.allow_tf32:
         numbers = [
             int(VERSION.search(name)[1]) for name in launched(case, given) if VERSION.search(name)
         ]
@@ -167,7 +187,7 @@ def bind_packed(case, given):
     packed = packed_batch(given.host["attention_mask"])
     offsets = given.machine.executor.uploaded(packed.offsets)
     tokens["packed"] = packed._replace(offsets=offsets)
-    pair = our_pair(case, given.machine.executor)
+    pair = our_pair(case, given.executor)
     return task_of(case.function, case.direction, pair, tokens, dy)
 
 
@@ -202,6 +222,8 @@ def of_torch(case, machine):
     }
     if case.function == "attention":
         bound |= attention_of_torch(case, call)
+    if case.allow_tf32:
+        bound = {name: partial(bind_in_tf32, bind) for name, bind in bound.items()}
     return bound
 
 
@@ -324,8 +346,35 @@ def deterministic():
         torch.use_deterministic_algorithms(before)
 
 
+def bind_in_tf32(bind, given):
+    """The same, where PyTorch may round what products of float32 multiply to tf32."""
+    with tf32_allowed():
+        task = bind(given)
+
+    def run():
+        with tf32_allowed():
+            return task.run()
+
+    return task._replace(run=run)
+
+
+@contextmanager
+def tf32_allowed():
+    """A context in which PyTorch's products of float32 may round to tf32."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def of_triton(case, machine):
-    """The Triton kernels of `of_triton`."""
+    """The Triton kernels of `of_triton`, none of which rounds to tf32."""
+    if case.allow_tf32:
+        return {}
     from benchmarks.cuda import of_triton
 
     pair = of_triton.FUNCTIONS.get(case.function)

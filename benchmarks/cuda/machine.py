@@ -26,6 +26,8 @@ class Machine(NamedTuple):
     Attributes
     ----------
     executor : CupyExecutor or HostExecutor
+    tf32_executor : CupyExecutor or HostExecutor
+        One that may round what products of float32 multiply to tf32.
     xp : module
         The arrays' library: CuPy or NumPy.
     clock : Clock
@@ -42,6 +44,7 @@ class Machine(NamedTuple):
     """
 
     executor: object
+    tf32_executor: object
     xp: object
     clock: object
     torch_device: str
@@ -68,6 +71,7 @@ def gpu():
     cupy = executor.cupy
     return Machine(
         executor=executor,
+        tf32_executor=CupyExecutor(allow_tf32=True),
         xp=cupy,
         clock=Clock(CupyEvents(cupy)),
         torch_device="cuda",

@@ -43,16 +43,18 @@ def reference_of(case, given):
     reference : dict of str to array
     floors : dict of str to float
         The error of each output of the reference in float32 with its results rounded to the type:
-        the noise floor.
+        the noise floor. With tf32, of the reference in float32 from matrices that
+        are rounded to it.
     """
     pair = [getattr(NUMPY, f"{case.function}_{direction}") for direction in DIRECTIONS]
 
-    def outputs(dtype):
-        task = task_of(case.function, case.direction, pair, *given.arrays_in(dtype))
+    def outputs(arguments, dy):
+        task = task_of(case.function, case.direction, pair, arguments, dy)
         return given.real(task.outputs(task.run()))
 
-    reference = outputs("float64")
-    rounded = {name: array.astype(case.dtype) for name, array in outputs("float32").items()}
+    reference = outputs(*given.arrays_in("float64"))
+    inputs = given.arrays_in_tf32() if case.allow_tf32 else given.arrays_in("float32")
+    rounded = {name: array.astype(case.dtype) for name, array in outputs(*inputs).items()}
     return reference, errors_of(rounded, reference, case.dtype)
 
 
@@ -63,8 +65,8 @@ def errors_of(outputs, reference, dtype):
 
 def allowed_error(case, floors):
     """How far from float64 a contender may be, given the noise floor of each output."""
-    limit = rounding_limit(case.work.length, case.dtype)
-    return limits([contenders.OURS], max(floors.values()), limit, case.dtype)[contenders.OURS]
+    limit = rounding_limit(case.work.length, case.precision)
+    return limits([contenders.OURS], max(floors.values()), limit, case.precision)[contenders.OURS]
 
 
 def sets_of(case, machine):
@@ -81,7 +83,7 @@ def measure(case, machine, roofs, entries=(), progress=lambda name: None):
     case : Case or ModelCase
     machine : Machine
     roofs : callable
-        `roofs(dtype)`: what `roofs.turns` gives.
+        `roofs(precision)`: what `roofs.turns` gives.
     entries : list of str, optional
         The user's own kernels.
     progress : callable, optional
@@ -186,7 +188,7 @@ def compare(case, own, peers, floors, first_errors, turn, machine, roofs, progre
             check_alive(machine, name, reason_of(failure))
             left_out[name] = reason_of(failure)
             del results[name]
-    roof_turns, needed = roofs(case.dtype)
+    roof_turns, needed = roofs(case.precision)
     timings = take_turns(turns | roof_turns, ROUNDS, progress)
     for name, timing in timings.items():
         results[name] = results.get(name, {}) | timing | needed.get(name, {})

@@ -42,6 +42,11 @@ class ModelCase(NamedTuple):
     dtype: str
 
     @property
+    def precision(self):
+        """The type whose rounding the results may have."""
+        return self.dtype
+
+    @property
     def batch(self):
         return random_batch(self.config, self.batch_size, self.sequence_length)
 

@@ -114,7 +114,7 @@ def run(machine, path, entries, progress):
     wanted, left, failed = plan(entries), [], []
     records = {difference.key(record) for name in MEASURED for record in found.get(name, ())}
     missing = [case for case in wanted if difference.key(case.named) not in records]
-    turns = functools.cache(lambda dtype: roofs.turns(machine, dtype))
+    turns = functools.cache(lambda precision: roofs.turns(machine, precision))
     for index, case in enumerate(missing):
         if time.monotonic() - begin > begun_within(case):
             left.append(case.named)

@@ -33,17 +33,23 @@ CONFIG = AlbertConfig(
     intermediate_size=1024,
     num_hidden_layers=1,
 )
-FUNCTIONS = (*cases.ROW_FUNCTIONS, "attention", "linear", "linear_cross_entropy", "embedding")
+FUNCTIONS = (*cases.ROW_FUNCTIONS, *cases.PRODUCTS, "embedding")
 
 
 def small_cases():
-    """Each function, forward and backward, in each type."""
-    return [
+    """Each function, forward and backward, in each type; and with tf32, where that is of use."""
+    every = [
         cases.Case(function, direction, dtype, CONFIG, max(LENGTHS), LENGTHS, "")
         for function in FUNCTIONS
         for direction in DIRECTIONS
         for dtype in cases.DTYPES
     ]
+    in_tf32 = [
+        case._replace(allow_tf32=True)
+        for case in every
+        if case.dtype == "float32" and case.function in cases.PRODUCTS
+    ]
+    return every + in_tf32
 
 
 def wrong_kernels(machine, chosen):
@@ -62,7 +68,7 @@ def wrong_kernels(machine, chosen):
                     continue
                 raise
             if not max(errors.values()) <= allowed:
-                wrong.append(f"{case.function}_{case.direction}, {case.dtype}, {name}")
+                wrong.append(f"{case.function}_{case.direction}, {case.precision}, {name}")
     return wrong
 
 

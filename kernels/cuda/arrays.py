@@ -127,6 +127,23 @@ def wide(dtype):
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
+def rounded_to_tf32(x):
+    """float32 numbers rounded as `round_to_tf32` of device.cuh does.
+
+    To 11 significant bits, halves away from zero.
+
+    Parameters
+    ----------
+    x : float32 array
+
+    Returns
+    -------
+    float32 array
+    """
+    nearest = (x.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+    return np.where(np.isnan(x), x, nearest.view(np.float32))
+
+
 def dropout_struct(executor, dropout, shape):
     """`Dropout` of philox.cuh, of an array of shape (…, columns)."""
     if dropout is None:

@@ -505,25 +505,37 @@ attention_backward_key_2(const T* dcontext, const T* query_key_value, const wide
                       wide<T>(1));
 }
 
-// ---- Version 3: tensor cores, for float16 and bfloat16 ------------------------------------------
+// ---- Version 3: tensor cores, for float16 and bfloat16; for float32 where tf32 is allowed ---------
 //
 // Four warps, 16 rows of scores each. All products are mma.m16n8k16: sums in float32, in registers.
 // Scores of 16 rows leave one product in just the layout in which the next one takes its left side,
 // so probabilities never see shared memory. Tiles arrive by asynchronous copies, two tiles in turn:
 // the next one is on its way while this one is used.
 //
-// Rows of a tile are D + 8 numbers apart: the 8 rows that one ldmatrix reads lie in different banks.
-// Exponentials are powers of 2, which the GPU has an instruction for; scores and L are scaled to suit.
+// Rows of a tile are 16 bytes longer than D numbers: the 8 rows that one ldmatrix reads lie in
+// different banks. Exponentials are powers of 2, which the GPU has an instruction for; scores and L are
+// scaled to suit.
 //
 // Limit: the tensor cores, as far as the exponentials beside them allow, one a score for 4 D operations.
 // With dropout it is Philox beside it: four words, some 100 operations, serve four scores.
+//
+// With T = float, what is multiplied is rounded to tf32 first, 11 significant bits, so that it is for
+// the launcher to plan only where that is allowed: mma.m16n8k8, sums in float32. Limit: shared memory.
+// 256 bytes of a right side serve 2048 operations there, half as many as with 2-byte numbers, and
+// each number that is read has to be rounded.
 
 constexpr int WARPS = 4, ROWS = 16 * WARPS;
-constexpr int COLUMNS = 32;  // of scores a tile in backward: what registers hold beside the sums
 constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 
-template <int D_MAX>
-constexpr int PITCH = D_MAX + 8;
+// Scores of each row that a tile makes: forward, and backward, where registers hold sums beside more of
+// them. Rows of 512 bytes come half as many at a time, so that two blocks have room.
+template <class T, int D_MAX>
+constexpr int FORWARD_COLUMNS = D_MAX * sizeof(T) <= 256 ? 64 : 32;
+template <class T, int D_MAX>
+constexpr int BACKWARD_COLUMNS = FORWARD_COLUMNS<T, D_MAX> / 2;
+
+template <class T, int D_MAX>
+constexpr int PITCH = D_MAX + Pack<T>::SIZE;
 
 // Starts the copies of `ROWS_OF_TILE` rows, zeros beyond `count` and beyond the head's size.
 template <int D_MAX, int ROWS_OF_TILE, class T>
@@ -533,29 +545,80 @@ __device__ __forceinline__ void copy_tile(T* tile, const T* first, long long str
     for (int at = threadIdx.x; at < ROWS_OF_TILE * ACROSS_ROW; at += WARPS * WARP_SIZE) {
         const int row = at / ACROSS_ROW, d = at % ACROSS_ROW * SIZE;
         const bool inside = row < count && d < head_size;
-        copy_async(tile + row * PITCH<D_MAX> + d, inside ? first + row * stride + d : first, inside);
+        copy_async(tile + row * PITCH<T, D_MAX> + d, inside ? first + row * stride + d : first, inside);
     }
+}
+
+// How many numbers one multiplication sums over: 32 bytes of them.
+template <class T>
+constexpr int DEPTH = 2 * Pack<T>::SIZE;
+
+// Of a left side (16 × DEPTH), or of two right sides of 8 columns each, what a lane holds: from four
+// matrices of 8 rows and 16 bytes, that lie in memory as they are summed over. Each lane has the
+// address of one of their rows.
+template <class T>
+__device__ __forceinline__ void load_rows(unsigned (&out)[4], const T* row) {
+    load_matrices(out, row);
+}
+template <>
+__device__ __forceinline__ void load_rows<float>(unsigned (&out)[4], const float* row) {
+    load_matrices(out, row);
+#pragma unroll
+    for (int i = 0; i < 4; i++) out[i] = round_to_tf32(float_of(out[i]));
+}
+
+// A left side from weights in the layout of a product, 16 × 8 each.
+template <class T>
+__device__ __forceinline__ void left_side(unsigned (&out)[4], const float (*weights)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        out[i] = narrow_pair<T>(weights[i / 2][i % 2 * 2], weights[i / 2][i % 2 * 2 + 1]);
+}
+// Of columns 2t and 2t + 1, which a lane has, the first passes for column t and the other for t + 4: in
+// which order the columns are summed over is all the same, as long as the rows of the right follow.
+template <>
+__device__ __forceinline__ void left_side<float>(unsigned (&out)[4], const float (*weights)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) out[i] = round_to_tf32(weights[0][i % 2 * 2 + i / 2]);
+}
+
+// Two right sides, of DEPTH rows and 8 columns each, from a tile's number on whose rows are summed over.
+template <class T>
+__device__ __forceinline__ void load_columns(unsigned (&out)[4], const T* first, int pitch) {
+    const int lane = threadIdx.x % WARP_SIZE;
+    load_matrices_transposed(out, first + lane % 16 * pitch + lane / 16 * 8);
+}
+// Numbers of 4 bytes are read one by one, from rows in the order of `left_side`. As rows are 4 numbers
+// longer than whole rounds of the banks, a warp meets each bank once.
+template <>
+__device__ __forceinline__ void load_columns<float>(unsigned (&out)[4], const float* first,
+                                                    int pitch) {
+    const int lane = threadIdx.x % WARP_SIZE;
+    const float* own = first + lane % 4 * 2 * pitch + lane / 4;
+#pragma unroll
+    for (int i = 0; i < 4; i++) out[i] = round_to_tf32(own[i % 2 * pitch + i / 2 * 8]);
 }
 
 // products[n] = Σ_d a[row][d] b[8n + column][d], of 16 rows of `a` from `row` on and N of `b`.
 template <int D_MAX, int N, class T>
 __device__ __forceinline__ void matrix_products(const T* a, int row, const T* b,
                                                 float (&products)[N / 8][4]) {
+    constexpr int SIZE = Pack<T>::SIZE;
     const int lane = threadIdx.x % WARP_SIZE;
-    const T* own = a + (row + lane % 16) * PITCH<D_MAX> + lane / 16 * 8;
-    const T* other = b + (lane / 16 * 8 + lane % 8) * PITCH<D_MAX> + lane / 8 % 2 * 8;
+    const T* own = a + (row + lane % 16) * PITCH<T, D_MAX> + lane / 16 * SIZE;
+    const T* other = b + (lane / 16 * 8 + lane % 8) * PITCH<T, D_MAX> + lane / 8 % 2 * SIZE;
 #pragma unroll
     for (int n = 0; n < N / 8; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) products[n][i] = 0;
 #pragma unroll
-    for (int d = 0; d < D_MAX; d += 16) {
+    for (int d = 0; d < D_MAX; d += DEPTH<T>) {
         unsigned left[4];
-        load_matrices(left, own + d);
+        load_rows(left, own + d);
 #pragma unroll
         for (int n = 0; n < N; n += 16) {
             unsigned right[4];
-            load_matrices(right, other + n * PITCH<D_MAX> + d);
+            load_rows(right, other + n * PITCH<T, D_MAX> + d);
             multiply_add<T>(products[n / 8], left, right[0], right[1]);
             multiply_add<T>(products[n / 8 + 1], left, right[2], right[3]);
         }
@@ -567,18 +630,14 @@ template <int D_MAX, int N, class T>
 __device__ __forceinline__ void matrix_add_weighted(float (&sums)[D_MAX / 8][4],
                                                     const float (&weights)[N / 8][4],
                                                     const T* b) {
-    const int lane = threadIdx.x % WARP_SIZE;
-    const T* other = b + lane % 16 * PITCH<D_MAX> + lane / 16 * 8;
 #pragma unroll
-    for (int j = 0; j < N; j += 16) {
-        const unsigned left[4] = {narrow_pair<T>(weights[j / 8][0], weights[j / 8][1]),
-                                  narrow_pair<T>(weights[j / 8][2], weights[j / 8][3]),
-                                  narrow_pair<T>(weights[j / 8 + 1][0], weights[j / 8 + 1][1]),
-                                  narrow_pair<T>(weights[j / 8 + 1][2], weights[j / 8 + 1][3])};
+    for (int j = 0; j < N; j += DEPTH<T>) {
+        unsigned left[4];
+        left_side<T>(left, weights + j / 8);
 #pragma unroll
         for (int n = 0; n < D_MAX; n += 16) {
             unsigned right[4];
-            load_matrices_transposed(right, other + j * PITCH<D_MAX> + n);
+            load_columns(right, b + j * PITCH<T, D_MAX> + n, PITCH<T, D_MAX>);
             multiply_add<T>(sums[n / 8], left, right[0], right[1]);
             multiply_add<T>(sums[n / 8 + 1], left, right[2], right[3]);
         }
@@ -669,6 +728,16 @@ __device__ __forceinline__ float scale_of(const Dropout& dropout, unsigned kept,
     return kept >> (4 * n + i) & 1 ? float(dropout.scale) : 0.0f;
 }
 
+// Two neighbours in one store.
+template <class T>
+__device__ __forceinline__ void store_pair(T* to, float first, float second) {
+    *reinterpret_cast<unsigned*>(to) = narrow_pair<T>(first, second);
+}
+template <>
+__device__ __forceinline__ void store_pair<float>(float* to, float first, float second) {
+    *reinterpret_cast<unsigned long long*>(to) =
+        static_cast<unsigned long long>(bits_of(second)) << 32 | bits_of(first);
+}
 template <int D_MAX, class T>
 __device__ __forceinline__ void store_product(T* first, long long stride, int count, int head_size,
                                               const float (&sums)[D_MAX / 8][4], float scale) {
@@ -679,21 +748,21 @@ __device__ __forceinline__ void store_product(T* first, long long stride, int co
         for (int i = 0; i < 4; i += 2) {
             const int d = n * 8 + column_in_product(i), at = row + row_in_product(i);
             if (at < count && d < head_size)
-                *reinterpret_cast<unsigned*>(first + at * stride + d) =
-                    narrow_pair<T>(sums[n][i] * scale, sums[n][i + 1] * scale);
+                store_pair(first + at * stride + d, sums[n][i] * scale, sums[n][i + 1] * scale);
         }
 }
 
-// The online softmax of 16 rows, from `first_query` on, and 64 columns: scores become p̃, not divided
+// The online softmax of 16 rows, from `first_query` on, and 8 N columns: scores become p̃, not divided
 // by their sum yet. What the two rows' sums so far are multiplied by is the answer.
-__device__ __forceinline__ Pair<float> softmax_of_tile(float (&scores)[ROWS / 8][4],
+template <int N>
+__device__ __forceinline__ Pair<float> softmax_of_tile(float (&scores)[N][4],
                                                        float (&largest)[2], float (&total)[2],
                                                        const Batch& batch, const Dropout& dropout,
                                                        const Sequence& sequence, bool none_real,
                                                        int first_query, int first_key) {
     float now_largest[2] = {largest[0], largest[1]};
 #pragma unroll
-    for (int n = 0; n < ROWS / 8; n++)
+    for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int key = first_key + n * 8 + column_in_product(i);
@@ -710,7 +779,7 @@ __device__ __forceinline__ Pair<float> softmax_of_tile(float (&scores)[ROWS / 8]
         largest[half] = now_largest[half];
     }
 #pragma unroll
-    for (int n = 0; n < ROWS / 8; n++)
+    for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int key = first_key + n * 8 + column_in_product(i);
@@ -719,9 +788,9 @@ __device__ __forceinline__ Pair<float> softmax_of_tile(float (&scores)[ROWS / 8]
             sum[i / 2] += scores[n][i];
         }
     if (dropout.enabled) {
-        const unsigned kept = kept_scores<false, ROWS>(dropout, sequence, first_query, first_key);
+        const unsigned kept = kept_scores<false, N * 8>(dropout, sequence, first_query, first_key);
 #pragma unroll
-        for (int n = 0; n < ROWS / 8; n++)
+        for (int n = 0; n < N; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++) scores[n][i] *= scale_of(dropout, kept, n, i);
     }
@@ -761,9 +830,10 @@ template <class T, int D_MAX>
 __global__ void __launch_bounds__(WARPS * WARP_SIZE, 2)
 attention_forward_3(const T* query_key_value, T* context, float* log_sum_exp, Batch batch,
                     Dropout dropout) {
+    constexpr int COLUMNS = FORWARD_COLUMNS<T, D_MAX>;
     DYN_SHARED(T, queries);
-    T* keys = queries + ROWS * PITCH<D_MAX>;
-    T* values = keys + 2 * ROWS * PITCH<D_MAX>;
+    T* keys = queries + ROWS * PITCH<T, D_MAX>;
+    T* values = keys + 2 * COLUMNS * PITCH<T, D_MAX>;
     const int first_query = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
     const Sequence sequence = sequence_of(batch, blockIdx.z);
     if (first_query >= sequence.length) return;
@@ -772,14 +842,14 @@ attention_forward_3(const T* query_key_value, T* context, float* log_sum_exp, Ba
     const int own = sequence.start + first_query, count = sequence.length - first_query;
     const int row = threadIdx.x / WARP_SIZE * 16;
     const auto copy_keys_and_values = [&](int first) {
-        const int buffer = first / ROWS % 2 * ROWS * PITCH<D_MAX>;
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<T, D_MAX>;
         const int token = sequence.start + first, left = sequence.length - first;
         if (left > 0) {
-            copy_tile<D_MAX, ROWS>(keys + buffer, row_of(query_key_value, batch, KEY, token, head),
-                                   stride, left, D);
-            copy_tile<D_MAX, ROWS>(values + buffer,
-                                   row_of(query_key_value, batch, VALUE, token, head), stride, left,
-                                   D);
+            copy_tile<D_MAX, COLUMNS>(keys + buffer, row_of(query_key_value, batch, KEY, token, head),
+                                      stride, left, D);
+            copy_tile<D_MAX, COLUMNS>(values + buffer,
+                                      row_of(query_key_value, batch, VALUE, token, head), stride, left,
+                                      D);
         }
         copy_async_commit();  // of nothing, too: the wait counts groups
     };
@@ -788,19 +858,19 @@ attention_forward_3(const T* query_key_value, T* context, float* log_sum_exp, Ba
     copy_keys_and_values(0);
     float largest[2] = {lowest<float>(), lowest<float>()}, total[2] = {};
     float sums[D_MAX / 8][4] = {};
-    for (int first = 0; first < sequence.length; first += ROWS) {
-        copy_keys_and_values(first + ROWS);
+    for (int first = 0; first < sequence.length; first += COLUMNS) {
+        copy_keys_and_values(first + COLUMNS);
         copy_async_wait<1>();
         __syncthreads();  // everyone's copies of this tile are here
-        const int buffer = first / ROWS % 2 * ROWS * PITCH<D_MAX>;
-        float scores[ROWS / 8][4];
-        matrix_products<D_MAX, ROWS>(queries, row, keys + buffer, scores);
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<T, D_MAX>;
+        float scores[COLUMNS / 8][4];
+        matrix_products<D_MAX, COLUMNS>(queries, row, keys + buffer, scores);
 
         const Pair<float> rescale =
             softmax_of_tile(scores, largest, total, batch, dropout, sequence, none_real,
                             first_query + row, first);
         rescale_rows(sums, rescale);
-        matrix_add_weighted<D_MAX, ROWS>(sums, scores, values + buffer);
+        matrix_add_weighted<D_MAX, COLUMNS>(sums, scores, values + buffer);
         __syncthreads();  // all have used this tile: the copies after the next may overwrite it
     }
     store_context<D_MAX>(context, log_sum_exp, sums, largest, total, batch, head, own, count);
@@ -843,10 +913,11 @@ template <class T, int D_MAX>
 __global__ void __launch_bounds__(WARPS * WARP_SIZE, 2)
 attention_backward_query_3(const T* dcontext, const T* query_key_value, const float* log_sum_exp,
                            const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    constexpr int COLUMNS = BACKWARD_COLUMNS<T, D_MAX>;
     DYN_SHARED(T, queries);
-    T* gradients = queries + ROWS * PITCH<D_MAX>;
-    T* keys = gradients + ROWS * PITCH<D_MAX>;
-    T* values = keys + 2 * COLUMNS * PITCH<D_MAX>;
+    T* gradients = queries + ROWS * PITCH<T, D_MAX>;
+    T* keys = gradients + ROWS * PITCH<T, D_MAX>;
+    T* values = keys + 2 * COLUMNS * PITCH<T, D_MAX>;
     const int first_query = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
     const Sequence sequence = sequence_of(batch, blockIdx.z);
     if (first_query >= sequence.length) return;
@@ -855,7 +926,7 @@ attention_backward_query_3(const T* dcontext, const T* query_key_value, const fl
     const int own = sequence.start + first_query, count = sequence.length - first_query;
     const int row = threadIdx.x / WARP_SIZE * 16;
     const auto copy_keys_and_values = [&](int first) {
-        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<T, D_MAX>;
         const int token = sequence.start + first, left = sequence.length - first;
         if (left > 0) {
             copy_tile<D_MAX, COLUMNS>(keys + buffer, row_of(query_key_value, batch, KEY, token, head),
@@ -876,7 +947,7 @@ attention_backward_query_3(const T* dcontext, const T* query_key_value, const fl
         copy_keys_and_values(first + COLUMNS);
         copy_async_wait<1>();
         __syncthreads();  // everyone's copies of this tile are here
-        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<T, D_MAX>;
         float products[COLUMNS / 8][4], dscores[COLUMNS / 8][4];
         matrix_products<D_MAX, COLUMNS>(queries, row, keys + buffer, products);
         matrix_products<D_MAX, COLUMNS>(gradients, row, values + buffer, dscores);
@@ -895,10 +966,11 @@ template <class T, int D_MAX>
 __global__ void __launch_bounds__(WARPS * WARP_SIZE, 2)
 attention_backward_key_3(const T* dcontext, const T* query_key_value, const float* log_sum_exp,
                          const float* delta, T* dquery_key_value, Batch batch, Dropout dropout) {
+    constexpr int COLUMNS = BACKWARD_COLUMNS<T, D_MAX>;
     DYN_SHARED(T, keys);
-    T* values = keys + ROWS * PITCH<D_MAX>;
-    T* queries = values + ROWS * PITCH<D_MAX>;
-    T* gradients = queries + 2 * COLUMNS * PITCH<D_MAX>;
+    T* values = keys + ROWS * PITCH<T, D_MAX>;
+    T* queries = values + ROWS * PITCH<T, D_MAX>;
+    T* gradients = queries + 2 * COLUMNS * PITCH<T, D_MAX>;
     const int first_key = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
     const Sequence sequence = sequence_of(batch, blockIdx.z);
     if (first_key >= sequence.length) return;
@@ -907,7 +979,7 @@ attention_backward_key_3(const T* dcontext, const T* query_key_value, const floa
     const int own = sequence.start + first_key, count = sequence.length - first_key;
     const int row = threadIdx.x / WARP_SIZE * 16;
     const auto copy_queries_and_gradients = [&](int first) {
-        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<T, D_MAX>;
         const int token = sequence.start + first, left = sequence.length - first;
         if (left > 0) {
             copy_tile<D_MAX, COLUMNS>(queries + buffer,
@@ -927,7 +999,7 @@ attention_backward_key_3(const T* dcontext, const T* query_key_value, const floa
         copy_queries_and_gradients(first + COLUMNS);
         copy_async_wait<1>();
         __syncthreads();  // everyone's copies of this tile are here
-        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<D_MAX>;
+        const int buffer = first / COLUMNS % 2 * COLUMNS * PITCH<T, D_MAX>;
         float probabilities[COLUMNS / 8][4], dscores[COLUMNS / 8][4];
         matrix_products<D_MAX, COLUMNS>(keys, row, queries + buffer, probabilities);
         matrix_products<D_MAX, COLUMNS>(values, row, gradients + buffer, dscores);

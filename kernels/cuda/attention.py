@@ -119,6 +119,7 @@ def attention_forward(
         aligned=executor.pointer(query_key_value) % launcher.PACK_BYTES == 0,
         capability=executor.capability,
         shared_limit=executor.shared_limit,
+        allow_tf32=executor.allow_tf32,
     )
     plan = launcher.attention_forward(problem, version)
     rows = _rows(query_key_value, 3, problem, plan)

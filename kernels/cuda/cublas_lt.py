@@ -43,6 +43,8 @@ class MatrixProducts:
     Parameters
     ----------
     cupy : module
+    allow_tf32 : bool, optional
+        Whether what products of float32 multiply may be rounded to tf32 first.
 
     Raises
     ------
@@ -50,7 +52,7 @@ class MatrixProducts:
         If nvmath-python is not installed.
     """
 
-    def __init__(self, cupy):
+    def __init__(self, cupy, allow_tf32=False):
         try:
             from nvmath import CudaDataType
             from nvmath.bindings import cublas, cublasLt
@@ -67,9 +69,15 @@ class MatrixProducts:
             "float32": types.CUDA_R_32F,
             "float64": types.CUDA_R_64F,
         }
-        # What sums are formed in, and the numbers that scale them.
-        self.wide = (compute.COMPUTE_32F, types.CUDA_R_32F, np.float32)
-        self.widest = (compute.COMPUTE_64F, types.CUDA_R_64F, np.float64)
+        # What sums are formed in, and the numbers that scale them, by the type that is multiplied.
+        wide = (compute.COMPUTE_32F, types.CUDA_R_32F, np.float32)
+        tf32 = (compute.COMPUTE_32F_FAST_TF32, types.CUDA_R_32F, np.float32)
+        self.sums = {
+            "float16": wide,
+            "bfloat16": wide,
+            "float32": tf32 if allow_tf32 else wide,
+            "float64": (compute.COMPUTE_64F, types.CUDA_R_64F, np.float64),
+        }
         self._handles, self._plans, self._workspaces = {}, {}, {}
         self._one_at_a_time = threading.Lock()  # the bias is written into the plan
 
@@ -136,7 +144,7 @@ class MatrixProducts:
 
     def _planned(self, handle, left, right, result, has_bias):
         """Ask cublasLt how to compute left · right, both as they lie column by column."""
-        compute, scale_type, scale = self.widest if left.dtype == "float64" else self.wide
+        compute, scale_type, scale = self.sums[left.dtype]
         lt = self.lt
         description = lt.matmul_desc_create(int(compute), int(scale_type))
         self._set(description, "TRANSA", np.array(left.transposed, np.int32))

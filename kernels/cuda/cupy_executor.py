@@ -84,6 +84,8 @@ class CupyExecutor:
     ----------
     sources : path, optional
         The directory of the kernels.
+    allow_tf32 : bool, optional
+        Whether what products of float32 multiply may be rounded to tf32 first: 11 significant bits.
 
     Raises
     ------
@@ -93,7 +95,7 @@ class CupyExecutor:
         If there is no driver, no GPU, or too old a one.
     """
 
-    def __init__(self, sources=SOURCES):
+    def __init__(self, sources=SOURCES, allow_tf32=False):
         try:
             import cupy
         except ImportError:
@@ -116,7 +118,8 @@ class CupyExecutor:
             )
         self.multiprocessors = attributes["MultiProcessorCount"]
         self.shared_limit = attributes["MaxSharedMemoryPerBlockOptin"]
-        self.products = MatrixProducts(cupy)
+        self.allow_tf32 = allow_tf32
+        self.products = MatrixProducts(cupy, allow_tf32)
         self._kernels = {}
 
     def given(self, name, values):

@@ -128,6 +128,24 @@ __device__ __forceinline__ void multiply_add<BFloat16>(float (&sums)[4], const u
         : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0), "r"(right_1));
 }
 
+// To a float32 with 11 significant bits, which is what tf32 means; halves away from zero.
+__device__ __forceinline__ unsigned round_to_tf32(float x) {
+    unsigned y;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
+    return y;
+}
+// The same for numbers rounded to tf32, one in a register, and half as deep: left (16 × 8) · right
+// (8 × 8), mma.m16n8k8. Of lane l, with g = l / 4 and t = l % 4: `left` holds (row g, column t),
+// (g + 8, t), (g, t + 4) and (g + 8, t + 4); `right_0` and `right_1` rows t and t + 4 of column g.
+template <>
+__device__ __forceinline__ void multiply_add<float>(float (&sums)[4], const unsigned (&left)[4],
+                                                    unsigned right_0, unsigned right_1) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0), "r"(right_1));
+}
+
 // ---- Hopper: barriers that count, copies of whole boxes, multiplications by four warps -----------
 
 // How an array lies in memory, for copies of boxes of it. The executor makes it.
@@ -353,6 +371,27 @@ UNWATCHED void multiply_add(float (&sums)[4], const unsigned (&left)[4], unsigne
             const unsigned b = of[column * 4 + place].right[k / 8];
             sums[i] += half_of<T>(a, k % 2) * half_of<T>(b, k % 2);
         }
+    }
+}
+
+inline unsigned round_to_tf32(float x) {
+    if (x != x) return 0x7fc00000u;
+    return (bits_of(x) + 0x1000u) & ~0x1fffu;
+}
+// A GPU reads no more of an operand than tf32 has: one that was not rounded is a mistake.
+template <>
+UNWATCHED inline void multiply_add<float>(float (&sums)[4], const unsigned (&left)[4],
+                                          unsigned right_0, unsigned right_1) {
+    const Fragments own = {{left[0], left[1], left[2], left[3]}, {right_0, right_1}};
+    for (unsigned bits : own.left) stand_in::check_tf32(bits);
+    for (unsigned bits : own.right) stand_in::check_tf32(bits);
+    const Fragments* of = static_cast<const Fragments*>(stand_in::exchange(&own, sizeof own));
+    const int lane = stand_in::lane();
+    for (int i = 0; i < 4; i++) {
+        const int row = lane / 4, column = lane % 4 * 2 + i % 2;
+        for (int k = 0; k < 8; k++)
+            sums[i] += float_of(of[row * 4 + k % 4].left[i / 2 + k / 4 * 2]) *
+                       float_of(of[column * 4 + k % 4].right[k / 4]);
     }
 }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from albert_np.files import replacing
-from albert_np.kernels.cuda.arrays import wide
+from albert_np.kernels.cuda.arrays import rounded_to_tf32, wide
 from albert_np.kernels.cuda.kept import kept_file
 from albert_np.kernels.cuda.launch import SOURCES, Struct, TensorMap, program
 
@@ -63,6 +63,8 @@ class HostExecutor:
         Which order the warps go in, and when asynchronous copies arrive. 0 is first things first.
     sources : path, optional
         The directory of the kernels.
+    allow_tf32 : bool, optional
+        Whether what products of float32 multiply is rounded to tf32 first.
 
     Attributes
     ----------
@@ -78,9 +80,10 @@ class HostExecutor:
     capability = (9, 0)
     shared_limit = 227 * 1024
 
-    def __init__(self, seed=0, sources=SOURCES):
+    def __init__(self, seed=0, sources=SOURCES, allow_tf32=False):
         self.seed = seed
         self.sources = Path(sources)
+        self.allow_tf32 = allow_tf32
 
     def check(self, name, array):
         """Raise TypeError unless the array is one that the kernels can run on."""
@@ -104,6 +107,8 @@ class HostExecutor:
 
     def multiply(self, a, b, out, bias=None, add=False):
         """out = a b + bias, or out += a b, in wide numbers; a and b may be transposed."""
+        if self.allow_tf32 and a.dtype == np.float32:
+            a, b = rounded_to_tf32(a), rounded_to_tf32(b)
         product = a.astype(wide(a.dtype)) @ b.astype(wide(b.dtype))
         if bias is not None:
             product += bias

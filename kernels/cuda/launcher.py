@@ -179,7 +179,7 @@ def layer_norm_backward(problem, version=None):
 
 LARGEST_HEAD_SIZE = 128  # of the tiled kernels
 TILE = 32  # rows of version 2's blocks
-ROWS, COLUMNS = 64, 32  # of version 3's; columns in its backward pass
+ROWS = 64  # of version 3's
 LARGEST_GRID = 65535  # blocks in y and in z
 TENSOR_CORES = (8, 0)  # the first GPUs that have version 3's instructions
 HOPPER = (9, 0)  # the only ones that have version 4's
@@ -206,6 +206,8 @@ class AttentionProblem(NamedTuple):
         Of the GPU.
     shared_limit : int
         Bytes of shared memory that a block may have.
+    allow_tf32 : bool
+        Whether float32 numbers may be rounded to tf32 before they are multiplied.
     """
 
     sequences: int
@@ -217,6 +219,7 @@ class AttentionProblem(NamedTuple):
     aligned: bool
     capability: tuple
     shared_limit: int
+    allow_tf32: bool = False
 
     @property
     def type(self):
@@ -230,6 +233,16 @@ class AttentionProblem(NamedTuple):
     def padded_head_size(self):
         """What the tiled kernels are compiled for; smaller heads are filled up with zeros."""
         return 64 if self.head_size <= 64 else 128
+
+    @property
+    def row_bytes(self):
+        """Of one row that version 3 reads, as it is padded."""
+        return self.padded_head_size * self.dtype.itemsize
+
+    @property
+    def tile_columns(self):
+        """Scores of each row that version 3's tiles make; half as many in backward."""
+        return 64 if self.row_bytes <= 256 else 32
 
     def plan(self, kernel, rows_a_block, threads, shared_bytes):
         grid = (ceil_div(self.longest, rows_a_block), self.heads, self.sequences)
@@ -249,11 +262,15 @@ def _attention_tiles(problem, kernel, tiles):
     return problem.plan(f"{kernel}_2<{problem.type}, {widest}>", TILE, 64, shared_bytes)
 
 
-def _attention_matrices(problem, kernel, rows):
-    """Plan a kernel of version 3, that holds so many rows, each 8 numbers longer."""
-    widest = problem.padded_head_size
-    shared_bytes = rows * (widest + 8) * problem.dtype.itemsize
-    return problem.plan(f"{kernel}_3<{problem.type}, {widest}>", ROWS, 128, shared_bytes)
+def _attention_matrices(problem, kernel, own_tiles, columns):
+    """Plan a kernel of version 3: tiles of its own rows, and four of so many to walk over.
+
+    Each row is 16 bytes longer.
+    """
+    rows = own_tiles * ROWS + 4 * columns
+    shared_bytes = rows * (problem.row_bytes + PACK_BYTES)
+    name = f"{kernel}_3<{problem.type}, {problem.padded_head_size}>"
+    return problem.plan(name, ROWS, 128, shared_bytes)
 
 
 def _attention_boxes(problem, kernel, own_tiles, fewer_groups=0):
@@ -286,9 +303,15 @@ def _fitting(problem, version, plans):
 
 
 def _has_matrices(problem):
-    """Whether version 3 takes such heads: 2-byte numbers, rows of whole packs."""
-    in_packs = problem.aligned and problem.head_size % 8 == 0
-    return problem.dtype.itemsize == 2 and in_packs and problem.capability >= TENSOR_CORES
+    """Whether version 3 takes such heads: rows of whole packs, of 2-byte numbers or for tf32."""
+    in_packs = problem.aligned and problem.head_size * problem.dtype.itemsize % PACK_BYTES == 0
+    has_type = problem.dtype.itemsize == 2 or (problem.allow_tf32 and problem.type == "float")
+    return has_type and in_packs and problem.capability >= TENSOR_CORES
+
+
+def _has_boxes(problem):
+    """Whether version 4 takes heads that version 3 does."""
+    return problem.dtype.itemsize == 2 and problem.capability == HOPPER
 
 
 def attention_forward(problem, version=None):
@@ -298,8 +321,8 @@ def attention_forward(problem, version=None):
     if problem.head_size <= LARGEST_HEAD_SIZE:
         plans[2] = [_attention_tiles(problem, name, 3)]
         if _has_matrices(problem):
-            plans[3] = [_attention_matrices(problem, name, 5 * ROWS)]
-            if problem.capability == HOPPER:
+            plans[3] = [_attention_matrices(problem, name, 1, problem.tile_columns)]
+            if _has_boxes(problem):
                 plans[4] = [_attention_boxes(problem, name, 1)]
     (plan,) = _fitting(problem, version, plans)
     return plan
@@ -314,9 +337,9 @@ def attention_backward(problem, version=None):
     if problem.head_size <= largest:
         plans[2] = [_attention_tiles(problem, kernel, 4) for kernel in (query, key)]
         if _has_matrices(problem):
-            rows = 2 * ROWS + 4 * COLUMNS
-            plans[3] = [_attention_matrices(problem, kernel, rows) for kernel in (query, key)]
-            if problem.capability == HOPPER:
+            columns = problem.tile_columns // 2
+            plans[3] = [_attention_matrices(problem, kernel, 2, columns) for kernel in (query, key)]
+            if _has_boxes(problem):
                 plans[4] = [
                     _attention_boxes(problem, query, 2),
                     _attention_boxes(problem, key, 2, fewer_groups=1),

@@ -11,6 +11,7 @@ import pytest
 from benchmarks_cuda_support import CONFIG, KINDS, assert_right, mixing_machine, small_case
 
 from benchmarks import correct
+from benchmarks.contenders import Task
 from benchmarks.cuda import contenders
 from benchmarks.cuda import model as cuda_model
 from benchmarks.cuda.measure import allowed_error
@@ -28,6 +29,22 @@ def test_torch_computes_the_same_function(function, direction, dtype, lengths):
     case = small_case(function, direction, dtype, lengths)
     bound = contenders.of_torch(case, mixing_machine())
     assert_right(case, {name: bind for name, bind in bound.items() if name in ON_EVERY_CPU})
+
+
+@pytest.mark.parametrize("function", ["attention", "linear"])
+def test_torch_may_round_to_tf32_where_ours_may(function):
+    """For as long as it is bound and runs; the setting is then as it was."""
+    case = small_case(function, "backward")._replace(allow_tf32=True)
+    assert_right(case, {"torch": contenders.of_torch(case, mixing_machine())["torch"]})
+    before, bound = torch.get_float32_matmul_precision(), []
+
+    def bind(given):
+        bound.append(torch.get_float32_matmul_precision())
+        return Task(torch.get_float32_matmul_precision, None)
+
+    assert contenders.bind_in_tf32(bind, None).run() == "high" and bound == ["high"]
+    assert torch.get_float32_matmul_precision() == before == "highest"
+    assert contenders.of_triton(case, None) == {}
 
 
 def by_sequence(query, key, value, begins, key_begins, longest, longest_key):

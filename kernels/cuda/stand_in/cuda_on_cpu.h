@@ -32,6 +32,7 @@ void* shared(const void* tag, unsigned long size, const char* name);
 void* dynamic_shared();
 void begin_atomic(const void* address, int size);
 void check_aligned(const void* address, int size);
+void check_tf32(unsigned bits);
 void copy_async(void* shared, const void* global, int size, bool valid);
 void copy_async_commit();
 void copy_async_wait(int groups_left);

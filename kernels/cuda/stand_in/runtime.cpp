@@ -707,6 +707,10 @@ void check_aligned(const void* address, int size) {
         fail("address is not a multiple of %d bytes", size);
 }
 
+void check_tf32(unsigned bits) {
+    if (bits & 0x1fff) fail("multiplies a number that is not rounded to tf32");
+}
+
 // A copy may arrive at once, or at the wait; what lies there until then may be the old bytes or
 // none in particular. Which of the three is drawn for each copy.
 void copy_async(void* to, const void* from, int size, bool valid) {
