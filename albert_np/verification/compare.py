@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from albert_np.errors import FileFormatError
 from albert_np.verification.alone import Walk
+from albert_np.verification.golden import Golden
 from albert_np.verification.graph import graph_of
 from albert_np.verification.noise import (
     DRAWS,
@@ -154,7 +156,8 @@ def compare(case, candidate, *, precision=None, track=None):
 
     Parameters
     ----------
-    case : Case
+    case : Case or Golden
+        The numbers of a golden file are held to those of its case first.
     candidate : dict of str to array
         Any of the names that `reference` gives; floating arrays, of the shapes there.
     precision : {"float64", "float32", "float16", "bfloat16"}, optional
@@ -170,10 +173,15 @@ def compare(case, candidate, *, precision=None, track=None):
     ------
     ValueError
         If the candidate has no tensor that can be compared.
+    FileFormatError
+        If a golden file does not hold what its case gives.
     """
     track = track or (lambda items, description: items)
+    case, stored = (case.case, case.tensors) if isinstance(case, Golden) else (case, {})
     trace = traced(case)
     exact = tensors_of(case, trace)
+    check_stored(case, stored, exact, track)
+    del stored
     given, could_not = comparable(candidate, exact)
     if not given:
         raise ValueError(_nothing(could_not))
@@ -204,6 +212,52 @@ def compare(case, candidate, *, precision=None, track=None):
                 rows[alone.name].alone = alone
     sources = graph.sources()
     return Comparison(case, precision.name, list(rows.values()), could_not, missing, sources)
+
+
+def check_stored(case, stored, exact, track):
+    """Hold what a golden file stores to what is computed of its case.
+
+    On the machine that wrote it they are equal; on another, to the noise of float64, for which the
+    reference is then run again.
+
+    Parameters
+    ----------
+    case : Case
+    stored, exact : dict of str to array
+        The file's tensors, and the reference's.
+    track : callable
+        See `compare`.
+
+    Raises
+    ------
+    FileFormatError
+        If they are not: some were altered, or the file is of a version that computes otherwise.
+    """
+    unlike = {}
+    for name, array in stored.items():
+        if name not in exact or array.shape != exact[name].shape:
+            raise FileFormatError(
+                f"the golden file holds {name} of shape {array.shape}, which its case does not give: "
+                "it was altered, or written by another version"
+            )
+        if not np.array_equal(array, exact[name]):
+            unlike[name] = array
+    if not unlike:
+        return
+    judged = errors_and_floors(
+        lambda generator: tensors_of(case, traced(case, "float64", generator)),
+        exact,
+        unlike,
+        PRECISIONS["float64"],
+        track,
+    )
+    for name, (errors, floor) in judged.items():
+        if not floor.multiple(errors) <= LIMIT:
+            raise FileFormatError(
+                f"the golden file's {name} is not what its case gives, by "
+                f"{floor.multiple(errors):.3g} × noise in float64: it was altered, or written by "
+                "another version"
+            )
 
 
 def comparable(candidate, exact):

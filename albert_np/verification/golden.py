@@ -119,7 +119,7 @@ def read_golden(path):
         If there is no such file.
     FileFormatError
         If it is cut short, is no golden file or one of another version, does not hold what its
-        manifest says, or holds NaN.
+        manifest says, or holds NaN. Whether its numbers are right `compare` finds.
     """
     path = Path(path)
     if not path.is_file():
@@ -202,9 +202,10 @@ def _read_manifest(path, metadata):
         manifest = json.loads(metadata["manifest"])
         names = [entry["name"] for entry in manifest["tensors"]]
         known = manifest["class"] in CLASSES and isinstance(manifest["config"], dict)
-    except (KeyError, TypeError, ValueError) as error:
+        known = known and len(set(names)) == len(names)
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} has no manifest that can be read: {error!r}") from error
-    if not known or len(set(names)) < len(names):
+    if not known:
         raise FileFormatError(f"{path} has a manifest of no class that is known, or names twice")
     return manifest
 
@@ -245,6 +246,10 @@ def _read_case(path, manifest, tensors):
         if name not in parameters or parameters[name].shape != shape:
             raise FileFormatError(f"{path} lacks parameters/{name} of shape {list(shape)}")
     if "seed" in inputs:
+        if inputs["seed"].shape != ():
+            raise FileFormatError(
+                f"{path}: inputs/seed is of shape {list(inputs['seed'].shape)}; expected []"
+            )
         inputs["seed"] = int(inputs["seed"])
     return Case(model_class, config, parameters, inputs, structure)
 

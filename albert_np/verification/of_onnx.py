@@ -19,8 +19,10 @@ from albert_np.verification.of_torch import (
     PARTS,
     import_library,
     joined_parts,
+    refuse_dropout,
     scores_name,
 )
+from albert_np.verification.user_code import described
 
 OUTPUT = re.compile(r"(?:/(.+))?/([A-Za-z]+)(?:_(\d+))?_output_0")
 CALL = re.compile(r"(.+?)(?:_(\d+))?")
@@ -65,6 +67,7 @@ def run_onnx(case, path, as_is=False):
         If it takes other inputs than the case has, or cannot be run on them.
     """
     onnx, runtime = import_library("onnx"), import_library("onnxruntime")
+    refuse_dropout(case)
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
     session = _session(runtime, path, str(path))
@@ -101,18 +104,14 @@ def _session(runtime, path, model):
     try:
         return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of a class of its own for each status
-        raise FileFormatError(f"{path} cannot be run by ONNX Runtime: {_one_line(error)}") from None
+        raise FileFormatError(f"{path} cannot be run by ONNX Runtime: {described(error)}") from None
 
 
 def _run(session, names, feeds, path):
     try:
         return dict(zip(names, session.run(names, feeds), strict=True))
     except Exception as error:  # of a class of its own for each status
-        raise ValueError(f"{path} fails on the case's inputs: {_one_line(error)}") from None
-
-
-def _one_line(error):
-    return " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} fails on the case's inputs: {described(error)}") from None
 
 
 def inputs_for(case, session, path):
@@ -135,7 +134,7 @@ def inputs_for(case, session, path):
                 f"{path} takes no {name}, and the case has some that are not the default; "
                 f"it takes {', '.join(expected)}"
             )
-    return {name: given[name].astype(_dtype(kind)) for name, kind in expected.items()}
+    return {name: given[name].astype(_dtype(path, name, kind)) for name, kind in expected.items()}
 
 
 def _is_default(name, value):
@@ -147,9 +146,14 @@ def _is_default(name, value):
     )
 
 
-def _dtype(kind):
-    name = kind.removeprefix("tensor(").removesuffix(")")
-    return {"float": "float32", "double": "float64"}.get(name, name)
+def _dtype(path, name, kind):
+    """NumPy's dtype of an input of a file."""
+    dtype = kind.removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        raise ValueError(f"{path} takes a {kind} as {name}; expected numbers of NumPy's") from None
 
 
 def intermediates(case, graph):
@@ -197,8 +201,7 @@ def _node_tensors(case, node, path):
     operator, layer = node.op_type, LAYER.fullmatch(path)
     part = layer[3] if layer else path
     if layer and part == "attention" and operator == "Softmax":
-        if scores_name(case) is not None:
-            yield f"attention.self.{scores_name(case)}", node.input[0]
+        yield f"attention.self.{scores_name(case)}", node.input[0]
         yield "attention.self.softmax", node.output[0]
     before, after = (LAYER_PARTS if layer else PARTS).get(part, (None, None))
     if before is not None and operator in (*LINEAR, *LAYER_NORMS):
