@@ -297,7 +297,7 @@ def test_what_a_candidate_prints_is_no_part_of_the_answer(run, candidate, golden
 def test_options_that_would_not_be_read_are_one_error(run, candidate, golden):
     function = ["--callable", f"{candidate}:forward"]
     program = ["--command", "true {input} {output}"]
-    for arguments, message in [
+    for arguments, said in [
         ([*function, "--golden", golden, "--model", "x"], "--model does not go with it"),
         ([*function, "--golden", golden, "--shape", "2", "8"], "--shape does not go with it"),
         ([*function, "--golden", golden, "--class", "AlbertModel"], "--class does not go with it"),
@@ -309,7 +309,7 @@ def test_options_that_would_not_be_read_are_one_error(run, candidate, golden):
         ([*program, "--timeout", "nan"], "--timeout is nan; expected more than 0, at most"),
         ([*function, "--html", "/absent/x.html"], "no directory /absent"),
     ]:
-        assert_one_error(run("verify", "run", *arguments), message)
+        assert_one_error(run("verify", "run", *arguments), said)
 
 
 def test_a_golden_file_that_was_altered_is_noticed(run, candidate, golden):

@@ -34,7 +34,8 @@ def comparison():
 @pytest.fixture(scope="module")
 def all_wrong():
     case = small_case()
-    return compare(case, {name: 1.01 * array for name, array in reference(case, "float32").items()})
+    tensors = reference(case, "float32")
+    return compare(case, {name: 0.99 * x for name, x in tensors.items() if x.dtype.kind == "f"})
 
 
 def test_the_table_shows_how_wrong_each_tensor_is(comparison):
@@ -55,7 +56,9 @@ def test_the_table_shows_how_wrong_each_tensor_is(comparison):
 
 def test_the_verdict_is_in_words(comparison):
     lines = message(comparison, [SENTENCE], [REASON]).splitlines()
-    assert "could not compare outputs/logit: the reference has no tensor of this name; " in str(lines)
+    assert "could not compare outputs/logit: the reference has no tensor of this name; " in str(
+        lines
+    )
     assert f"could not compare {REASON}" in lines
     assert any(line.startswith(f"first to leave the noise: forward/{GELU} (") for line in lines)
     found = [line for line in lines if line.startswith("wrong by itself (")]

@@ -134,7 +134,9 @@ def _check_case(options):
     if options.text and options.config is not None:
         raise ValueError("--text needs a tokenizer, and so --model, not --config")
     if options.text and options.shape != CASE["shape"]:
-        raise ValueError("--shape is of what is drawn, and --text has its own; expected one of them")
+        raise ValueError(
+            "--shape is of what is drawn, and --text has its own; expected one of them"
+        )
 
 
 def _class(options, config):

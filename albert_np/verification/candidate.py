@@ -180,7 +180,9 @@ def _read_directory(path):
             with open(file, "rb") as opened:
                 tensors[name] = _as_numbers(np.load(opened, allow_pickle=False))
         except UNREADABLE as error:
-            raise FileFormatError(f"{file} is not a complete .npy file of numbers: {error}") from error
+            raise FileFormatError(
+                f"{file} is not a complete .npy file of numbers: {error}"
+            ) from error
     if not tensors:
         raise FileFormatError(f"{path} has no .npy file; expected one for each tensor")
     return tensors

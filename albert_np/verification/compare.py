@@ -237,8 +237,8 @@ def check_stored(case, stored, exact, track):
     for name, array in stored.items():
         if name not in exact or array.shape != exact[name].shape:
             raise FileFormatError(
-                f"the golden file holds {name} of shape {array.shape}, which its case does not give: "
-                "it was altered, or written by another version"
+                f"the golden file holds {name} of shape {array.shape}, which its case does not "
+                "give: it was altered, or written by another version"
             )
         if not np.array_equal(array, exact[name]):
             unlike[name] = array

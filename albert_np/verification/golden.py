@@ -241,7 +241,7 @@ def _read_case(path, manifest, tensors):
         shapes = model_class.parameter_shapes(config, **structure)
     except (KeyError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path}: its manifest makes no model: {error}") from error
-    parameters, inputs = under(tensors, "parameters"), under(tensors, "inputs")
+    parameters, inputs = _part(tensors, "parameters"), _part(tensors, "inputs")
     for name, shape in shapes.items():
         if name not in parameters or parameters[name].shape != shape:
             raise FileFormatError(f"{path} lacks parameters/{name} of shape {list(shape)}")
@@ -254,7 +254,7 @@ def _read_case(path, manifest, tensors):
     return Case(model_class, config, parameters, inputs, structure)
 
 
-def under(tensors, part):
+def _part(tensors, part):
     """The tensors of one part, such as "parameters", by the rest of their names."""
     return {
         name.removeprefix(f"{part}/"): array

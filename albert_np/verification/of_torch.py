@@ -398,7 +398,9 @@ class Recorder:
         """What the reference has and was not found."""
         reasons = []
         if not any(name.endswith("self.softmax") for name in self.found):
-            reasons.append("attention probabilities: softmax was not called inside a layer")
+            reasons.append(
+                "attention scores and probabilities: softmax was not called inside a layer"
+            )
         if not self.repetitions:
             reasons.append("layers: no module is named albert_layer_groups.N.albert_layers.N")
         return reasons

@@ -268,7 +268,7 @@ def test_the_command_runs_transformers(run, config_file):
     status, by_default = report()
     assert (status, by_default["precision"]) == (0, "float32")
     assert by_default["could_not"] == [
-        "attention probabilities: softmax was not called inside a layer"
+        "attention scores and probabilities: softmax was not called inside a layer"
     ]
     status, eager = report("--attention", "eager", "--dtype", "bfloat16", "--seed", "3")
     assert (status, eager["precision"], eager["could_not"]) == (0, "bfloat16", [])
@@ -298,14 +298,23 @@ def test_a_function_may_return_a_module(run, config_file, tmp_path):
     status, out, _ = run("verify", "run", *arguments, "--json")
     report = json.loads(out)
     assert (status, report["precision"]) == (0, "float64")
-    assert "backward/albert.encoder.layers.0.ffn_output" not in {x["name"] for x in report["tensors"]}
+    assert "backward/albert.encoder.layers.0.ffn_output" not in {
+        x["name"] for x in report["tensors"]
+    }
     assert len([x for x in report["tensors"] if x["name"].startswith("gradients/")]) > 20
 
 
 def test_the_command_runs_an_onnx_file(run, exported, tmp_path):
     case, path = exported
     write_golden(tmp_path / "golden.safetensors", case)
-    arguments = ["verify", "run", "--onnx", str(path), "--golden", str(tmp_path / "golden.safetensors")]
+    arguments = [
+        "verify",
+        "run",
+        "--onnx",
+        str(path),
+        "--golden",
+        str(tmp_path / "golden.safetensors"),
+    ]
     status, out, _ = run(*arguments)
     assert status == 0
     assert "could not compare gradients: ONNX Runtime computes none" in out.splitlines()
