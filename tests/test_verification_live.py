@@ -316,7 +316,7 @@ def test_a_golden_file_that_was_altered_is_noticed(run, candidate, golden):
     with safe_open(golden, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
-    tensors["outputs/loss"] = tensors["outputs/loss"] * (1 + 1e-12)
+    tensors["outputs/loss"] = np.array(tensors["outputs/loss"] * (1 + 1e-12))
     save_file(tensors, golden, metadata)
     result = run("verify", "run", "--callable", f"{candidate}:forward", "--golden", golden)
     assert_one_error(result, "the golden file's outputs/loss is not what its case gives")
