@@ -31,7 +31,7 @@ what `albert-np verify golden` would have drawn from the same arguments.
 
 --transformers   Hugging Face's class of the same name: it loads the checkpoint of --model, or is
                  given the parameters. Hooks give the intermediates, autograd the gradients.
---onnx           a file, by ONNX Runtime; intermediates are found by the names of torch's exporter.
+--onnx           a file, by ONNX Runtime; intermediates are found by what torch's exporters tell.
 --callable       function(parameters, inputs, config) returns a dictionary of arrays by the names of
                  a golden file (a name without a slash is an output's), or a torch.nn.Module, which
                  is called with the inputs by name, and looked into by the names of its modules.

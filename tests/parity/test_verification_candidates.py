@@ -95,12 +95,16 @@ def test_other_parameters_are_one_error():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A case without labels, and its model as an ONNX file."""
+    """A case without labels, and its model as an ONNX file, by torch's older exporter."""
+    return export(tmp_path_factory.mktemp("onnx"), dynamo=False)
+
+
+def export(directory, dynamo, **settings):
     pytest.importorskip("onnx", reason="the library onnx is not installed")
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    case = small_case(num_hidden_groups=2, num_hidden_layers=4)
+    case = small_case(num_hidden_groups=2, num_hidden_layers=4, **settings)
     case.inputs.pop("labels")
-    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    path = directory / "model.onnx"
     module = transformers_module(case, "eager")
 
     class Exported(torch.nn.Module):
@@ -111,16 +115,17 @@ def exported(tmp_path_factory):
         def forward(self, *inputs):
             return self.model(**dict(zip(INPUTS, inputs, strict=True))).logits
 
+    axes = None if dynamo else dict.fromkeys(INPUTS, {0: "B", 1: "S"})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that this exporter is the older one
+        warnings.simplefilter("ignore")  # that one exporter is the older one, and others
         torch.onnx.export(
             Exported(),
             tuple(torch.tensor(case.inputs[name]) for name in INPUTS),
             path,
             input_names=list(INPUTS),
             output_names=["logits"],
-            dynamic_axes=dict.fromkeys(INPUTS, {0: "B", 1: "S"}),
-            dynamo=False,
+            dynamic_axes=axes,
+            dynamo=dynamo,
         )
     return case, path
 
@@ -329,3 +334,37 @@ def test_an_onnx_file_has_no_dropout(exported):
     case, path = exported
     with pytest.raises(ValueError, match="the case has a seed for dropout, and this candidate"):
         run_onnx(case._replace(inputs=case.inputs | {"seed": 3}), path)
+
+
+def test_an_onnx_file_of_the_newer_exporter_is_looked_into(exported, tmp_path):
+    pytest.importorskip("onnxscript", reason="the library onnxscript is not installed")
+    from albert_np.verification.of_onnx import run_onnx
+
+    older, _ = run_onnx(*exported)
+    tensors, could_not = run_onnx(*export(tmp_path, dynamo=True))
+    comparison = compare(exported[0], tensors)
+    assert (comparison.status, comparison.could_not) == (0, {})
+    assert could_not == ["gradients: ONNX Runtime computes none"]
+    assert older.keys() - tensors.keys() <= {"forward/albert.embeddings.position_embeddings"}
+
+
+def test_an_onnx_file_that_tells_nothing_gives_its_outputs(exported, tmp_path):
+    import onnx
+
+    from albert_np.verification.of_onnx import run_onnx
+
+    case, path = exported
+    model = onnx.load(path)
+    names = {
+        name: f"t{place}"
+        for place, name in enumerate({o for node in model.graph.node for o in node.output})
+        if name != "logits"
+    }
+    for node in model.graph.node:
+        for side in (node.input, node.output):
+            side[:] = [names.get(name, name) for name in side]
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "silent.onnx")
+    tensors, could_not = run_onnx(case, tmp_path / "silent.onnx")
+    assert list(tensors) == ["outputs/logits"]
+    assert "intermediates: no node tells its module as torch's exporters do" in could_not
