@@ -216,6 +216,13 @@ def test_what_is_in_the_wrong_kind_of_file_is_one_error(tmp_path):
     for name in ("one", "text", "broken"):
         with pytest.raises(FileFormatError, match=f"{name}.npz is not a complete .npz file of num"):
             read_candidate(tmp_path / f"{name}.npz")
+    (tmp_path / "header").mkdir()
+    np.save(tmp_path / "header" / "x.npy", np.ones(3))
+    header = (tmp_path / "header" / "x.npy").read_bytes()
+    for wrong in (b" ", b"0"):
+        (tmp_path / "header" / "x.npy").write_bytes(header.replace(b"}", wrong))
+        with pytest.raises(FileFormatError, match="x.npy is not a complete .npy file of numbers"):
+            read_candidate(tmp_path / "header")
     for name, array in (("objects", np.array([print], dtype=object)), ("archive", None)):
         (tmp_path / name).mkdir()
         with open(tmp_path / name / "x.npy", "wb") as file:

@@ -33,8 +33,8 @@ has a parameter of that name. It returns the gradients of x, weight, bias (layer
 
 EXAMPLES = """\
 examples:
-  albert-np verify kernel mine.py:layer_norm --op layer_norm
-  albert-np verify kernel mine.py:attention --op attention --dtype float16 --examples 1000
+  $ albert-np verify kernel mine.py:layer_norm --op layer_norm
+  $ albert-np verify kernel mine.py:attention --op attention --dtype float16 --examples 1000
 
 exit status: 0 right, 1 wrong, 2 could not be checked.
 """

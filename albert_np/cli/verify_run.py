@@ -41,10 +41,10 @@ what `albert-np verify golden` would have drawn from the same arguments.
 """
 EXAMPLES = """\
 examples:
-  albert-np verify run --transformers --attention eager --text "Paris is in France."
-  albert-np verify run --onnx model.onnx --model DIR --html report.html
-  albert-np verify run --callable mine.py:forward --golden golden.safetensors
-  albert-np verify run --command "./albert {input} {output}" --timeout 60
+  $ albert-np verify run --transformers --attention eager --text "Paris is in France."
+  $ albert-np verify run --onnx model.onnx --model DIR --html report.html
+  $ albert-np verify run --callable mine.py:forward --golden golden.safetensors
+  $ albert-np verify run --command "./albert {input} {output}" --timeout 60
 
 exit status: 0 right, 1 differs, 2 could not be compared.
 """

@@ -1,5 +1,6 @@
 """A candidate's tensors: read from files, and given the reference's names and layouts."""
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,7 +15,16 @@ from albert_np.verification.precision import bfloat16_library
 STEPS = ("reshape", "transpose")
 OTHER_DTYPES = ("BOOL", "U16", "U32", "U64")  # of masks and ids, as safetensors calls them
 # What NumPy raises about a file that is not whole, or of another kind.
-UNREADABLE = (EOFError, OSError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    EOFError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_candidate(path):

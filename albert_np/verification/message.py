@@ -37,7 +37,7 @@ def message(comparison, diagnosis=(), could_not=()):
 
 
 def findings(comparison, could_not=()):
-    """What was not compared, and where the candidate is wrong.
+    """Where the candidate is wrong, and what was not compared.
 
     Parameters
     ----------
@@ -49,17 +49,18 @@ def findings(comparison, could_not=()):
     list of (str, Row or None)
         A sentence, and the row that it is about.
     """
-    reasons = not_compared(comparison, could_not)
-    found = [(f"could not compare {reason}", None) for reason in reasons[:MOST_ROWS]]
-    if len(reasons) > MOST_ROWS:
-        found.append((f"could not compare {len(reasons) - MOST_ROWS} more tensors", None))
-    first, wrong = comparison.first, comparison.wrong
+    found, first, wrong = [], comparison.first, comparison.wrong
     if first is not None:
-        sentence = f"first to leave the noise: {first.name} ({of_noise(first.multiple)})"
-        found.append((sentence, first))
+        found.append(
+            (f"first to leave the noise: {first.name} ({of_noise(first.multiple)})", first)
+        )
     found += [(_wrong_by_itself(row), row) for row in wrong[:MOST_ROWS]]
     if len(wrong) > MOST_ROWS:
         found.append((f"{len(wrong) - MOST_ROWS} more are wrong by themselves", None))
+    reasons = not_compared(comparison, could_not)
+    found += [(f"could not compare {reason}", None) for reason in reasons[:MOST_ROWS]]
+    if len(reasons) > MOST_ROWS:
+        found.append((f"could not compare {len(reasons) - MOST_ROWS} more", None))
     return found
 
 
