@@ -67,6 +67,9 @@ def test_the_manifest_tells_the_axes_and_where_each_tensor_comes_from(
             unused = entry["name"].endswith(".position_embeddings.weight") and bool(changes)
             seeds = "outputs/" in str(entry) or entry["name"].startswith("backward/")
             assert entry.get("from") or unused or seeds, entry
+        if entry["name"].startswith("forward/") and entry["name"].endswith("LayerNorm"):
+            assert entry["settings"] == {"eps": case.config.layer_norm_eps}
+            assert entry["functions"] == ["layer_norm_forward"]
     assert sizes["hidden_size"] == 8
     assert sizes["sequence"] == 8
 

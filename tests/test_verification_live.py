@@ -115,15 +115,17 @@ def test_a_function_is_compared(case, candidate):
 
 
 def test_a_function_is_given_copies(case, tmp_path):
-    before = {name: array.copy() for name, array in case.parameters.items()}
+    given = [*case.parameters.values(), *case.inputs.values()]
+    before = [array.copy() for array in given]
     path = tmp_path / "mine.py"
     path.write_text(
         "def f(parameters, inputs, config):\n"
-        "    for array in parameters.values():\n        array[...] = 7\n    return {}\n"
+        "    for array in [*parameters.values(), *inputs.values()]:\n"
+        "        array[...] = 7\n    return {}\n"
     )
     run_callable(case, f"{path}:f", "float64")
-    for name, array in before.items():
-        np.testing.assert_array_equal(case.parameters[name], array)
+    for array, old in zip(given, before, strict=True):
+        np.testing.assert_array_equal(array, old)
 
 
 def test_a_tensor_of_another_shape_is_reported(case, candidate):

@@ -62,11 +62,15 @@ def write_golden(path, case):
         If the file cannot be written.
     """
     trace = traced(case)
-    tensors = {name: np.array(array, order="C") for name, array in tensors_of(case, trace).items()}
+    tensors = {
+        name: np.asarray(array, order="C") for name, array in tensors_of(case, trace).items()
+    }
     manifest = manifest_of(case, trace, tensors)
     metadata = {"format": FORMAT, "version": VERSION, "manifest": _compact(manifest)}
     with replacing(path) as temporary:
-        temporary.write_bytes(_in_order_of_keys(save(tensors, metadata)))
+        data = memoryview(save(tensors, metadata))  # a view, since it may be some gigabytes
+        with open(temporary, "wb") as file:
+            file.writelines(_in_order_of_keys(data))
     return tensors
 
 
@@ -175,13 +179,13 @@ def _backward_name(node):
 
 
 def _in_order_of_keys(data):
-    """A safetensors file whose metadata stand in order: the library writes them in any."""
+    """A safetensors file, in parts, whose metadata stand in order: the library has them in any."""
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
+    header = json.loads(bytes(data[8 : 8 + length]))
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = _compact(header).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+    return len(text).to_bytes(8, "little"), text, data[8 + length :]
 
 
 def _compact(value):
