@@ -322,3 +322,14 @@ def test_a_golden_file_that_was_altered_is_noticed(run, candidate, golden):
     save_file(tensors, golden, metadata)
     result = run("verify", "run", "--callable", f"{candidate}:forward", "--golden", golden)
     assert_one_error(result, "the golden file's outputs/loss is not what its case gives")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_kernel_command_tries_what_it_is_asked_to(run, tmp_path, dtype):
+    path = tmp_path / "mine.py"
+    path.write_text("from albert_np.functions.activations import gelu_new_forward as gelu_new\n")
+    arguments = [f"{path}:gelu_new", "--op", "gelu_new", "--examples", "5", "--dtype", dtype]
+    status, out, _ = run("verify", "kernel", *arguments, "--json")
+    report = json.loads(out)
+    assert (status, report["dtype"]) == (0, dtype)
+    assert 0 < report["directions"][0]["cases"] <= 5

@@ -368,3 +368,11 @@ def test_an_onnx_file_that_tells_nothing_gives_its_outputs(exported, tmp_path):
     tensors, could_not = run_onnx(case, tmp_path / "silent.onnx")
     assert list(tensors) == ["outputs/logits"]
     assert "intermediates: no node tells its module as torch's exporters do" in could_not
+
+
+def test_a_module_is_left_as_it_was():
+    case = small_case()
+    module = transformers_module(case, "eager")
+    run_module(case, module)
+    for part in module.modules():
+        assert not part._forward_hooks and not part._forward_pre_hooks
