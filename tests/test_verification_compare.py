@@ -323,6 +323,15 @@ def test_a_wrong_parameter_asks_for_no_more_draws(monkeypatch):
     assert len(runs) == 1 + DRAWS
 
 
+def test_a_parameter_may_be_rounded_once():
+    """The reference's are float32's own numbers, so that no draw shows any noise of theirs."""
+    case = small_case()
+    name = "predictions.dense.weight"
+    parameter = case.parameters[name].astype(np.float32)
+    candidate = {f"parameters/{name}": np.nextafter(parameter, np.float32(np.inf))}
+    assert compare(case, candidate).status == 0
+
+
 @pytest.mark.parametrize("part", ["query.weight", "key.bias", "dense.weight", "LayerNorm.bias"])
 def test_operations_are_run_on_the_candidates_own_parameters(part):
     case = small_case()
