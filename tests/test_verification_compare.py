@@ -69,6 +69,16 @@ def test_a_sum_that_is_zero_in_the_first_draws_has_noise():
         assert comparison.status == 0, (seed, comparison.worst, comparison.wrong)
 
 
+def test_there_are_more_draws_where_one_shows_no_noise(monkeypatch):
+    monkeypatch.setattr(sys.modules[compare.__module__], "DRAWS", 1)
+    name = "gradients/classifier.bias"
+    cases = (draw_case(AlbertForMultipleChoice, small_config(), i, (2, 5)) for i in range(20))
+    case = next(case for case in cases if reference(case, "float32")[name] == 0)  # as it should be
+    row = compare(case, {name: np.array([2**-25], np.float32)}).rows[0]
+    assert row.floor.largest > 2**-40
+    assert not row.differs
+
+
 def layer_norm_of_sample(x, weight, bias, eps):
     """The variance divides by N − 1."""
     centred = x - x.mean(axis=-1, keepdims=True)
@@ -313,6 +323,15 @@ def test_a_wrong_parameter_asks_for_no_more_draws(monkeypatch):
     assert len(runs) == 1 + DRAWS
 
 
+def test_a_parameter_may_be_rounded_once():
+    """The reference's are float32's own numbers, so that no draw shows any noise of theirs."""
+    case = small_case()
+    name = "predictions.dense.weight"
+    parameter = case.parameters[name].astype(np.float32)
+    candidate = {f"parameters/{name}": np.nextafter(parameter, np.float32(np.inf))}
+    assert compare(case, candidate).status == 0
+
+
 @pytest.mark.parametrize("part", ["query.weight", "key.bias", "dense.weight", "LayerNorm.bias"])
 def test_operations_are_run_on_the_candidates_own_parameters(part):
     case = small_case()
@@ -350,6 +369,23 @@ def test_an_operation_may_be_off_by_a_few_roundings_only(name, right, roundings,
     assert bool(comparison.wrong) == wrong, comparison.wrong
     if wrong:
         assert name in comparison.wrong[0].alone.operations
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "backward/albert.encoder.layers.0.attention.output.layer_norm",
+        "gradients/albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.weight",
+        "gradients/albert.embeddings.word_embeddings.weight",
+    ],
+)
+def test_a_gradient_that_is_a_sum_is_judged_by_the_noise_of_the_sum(name):
+    """Of a residual and the network; of two repetitions; of the decoder and the lookup."""
+    case = small_case()
+    candidate = reference(case, "float32")
+    candidate[name] = candidate[name] * np.float32(1.001)
+    wrong = [row.name for row in compare(case, candidate).wrong]
+    assert name in wrong
 
 
 def test_the_precision_is_the_coarsest_of_the_candidates_types():
