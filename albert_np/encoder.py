@@ -668,7 +668,13 @@ def plain_attention_backward(dcontext, cache, slots, run, dattentions=None):
     if run.config.position_embedding_type != "absolute":
         into = (slots[DISTANCE_EMBEDDING],)
         dquery_key_value, _ = run.call(
-            "attention.self", relative_attention_backward, dcontext, cache, dattentions, into=into
+            "attention.self",
+            relative_attention_backward,
+            dcontext,
+            cache,
+            dattentions,
+            into=into,
+            add_up_distances=run.backend.embedding_backward,
         )
         return dquery_key_value
     return run.call("attention.self", attention_backward, dcontext, cache, dattentions)

@@ -178,7 +178,8 @@ FUNCTIONS = {
         },
         gradients=("weight",),
         parameters=("weight",),
-        moved=lambda s: (2 * s.T * s.E, 3 * s.T * s.E),
+        # the rows that are there, each once; the slot is read, and written
+        moved=lambda s: ((min(s.T, s.V) + s.T) * s.E, (s.T + 2 * min(s.T, s.V)) * s.E),
         elementwise=lambda s: (s.T * s.E, s.T * s.E),
     ),
     "layer_norm": Function(

@@ -71,7 +71,7 @@ def small_case(function, direction, dtype="float32", lengths=(9, 9)):
     return Case(function, direction, dtype, CONFIG, 9, lengths, "32 columns")
 
 
-FUNCTIONS = (*ROW_FUNCTIONS, "attention", "linear", "linear_cross_entropy")
+FUNCTIONS = (*ROW_FUNCTIONS, "attention", "linear", "linear_cross_entropy", "embedding")
 KINDS = [
     (function, direction, dtype, lengths)
     for function in FUNCTIONS

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from albert_np.functions.activations import CUBIC, TWO_ROOT_2_OVER_PI
 from albert_np.functions.attention import attention_backward, attention_forward
 from albert_np.functions.dropout import Dropout, keep_mask
+from albert_np.functions.embedding import embedding_backward, embedding_forward
 from albert_np.functions.fused import (
     bias_dropout_residual_layer_norm_backward,
     bias_dropout_residual_layer_norm_forward,
@@ -24,7 +25,7 @@ from albert_np.functions.layer_norm import layer_norm_backward, layer_norm_forwa
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.arrays import wide
-from albert_np.kernels.cuda.host import COMPILER, KERNEL_OPTIONS, OPTIONS
+from albert_np.kernels.cuda.host import COMPILER, KERNEL_OPTIONS, OPTIONS, HostExecutor
 
 
 def compiler_fits():
@@ -460,3 +461,31 @@ def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, seed=0):
         slots, before, wanted[1:], bounds[1:], strict=True
     ):
         assert_sums(slot, held, exact_one, dtype, 2 * reached, units + rows, term)
+
+
+# ---- the embedding ----------------------------------------------------------------------------
+
+
+def check_embedding(
+    executor, dtype, ids, vocabulary, columns, padding_idx=None, version=None, seed=0
+):
+    """The gradient, alone and in a slot; and the same bits of it from other orders of the warps."""
+    backward = cuda.functions(executor)["embedding_backward"]
+    rng = np.random.default_rng(seed)
+    weight = random(rng, (vocabulary, columns), dtype)
+    dy = random(rng, (*ids.shape, columns), dtype)
+    _, cache = embedding_forward(ids, weight, padding_idx)
+    slot = random(rng, weight.shape, dtype).copy()
+    (before,) = exact(slot)
+    dweight = backward(dy, cache, version=version)
+    assert backward(dy, cache, into=(slot,), version=version) is slot
+    other = cuda.functions(HostExecutor(seed + 2, executor.sources))["embedding_backward"]
+    np.testing.assert_array_equal(other(dy, cache, version=version), dweight)
+
+    (dy,) = exact(dy)
+    cache = cache._replace(weight=before)
+    expected, terms = (embedding_backward(array, cache) for array in (dy, np.abs(dy)))
+    # Each term goes through no more additions than there are lookups; and into the slot.
+    sums = dtype, 0, ids.size + 1, terms
+    assert_sums(dweight, 0, expected, *sums)
+    assert_sums(slot, before, expected, *sums)

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -103,6 +103,31 @@ def test_there_is_a_kernel_for_everything_but_a_lookup():
     backend = get_backend("numba")
     same = {f.name for f in fields(Backend) if getattr(backend, f.name) is getattr(NUMPY, f.name)}
     assert same == {"arrays", "embedding_forward"}
+
+
+def test_distances_are_added_up_by_the_back_end():
+    """Those of relative positions, as words are: on a GPU, so that the bits are always the same."""
+    tables = []
+
+    def backward(dy, cache, into=None):
+        tables.append(len(cache.weight))
+        return NUMPY.embedding_backward(dy, cache, into)
+
+    backend = replace(NUMPY, embedding_backward=backward)
+    config = AlbertConfig(
+        vocab_size=9,
+        embedding_size=4,
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=6,
+        position_embedding_type="relative_key",
+    )
+    ids = np.arange(6)[None]
+    model = random_model(AlbertForMaskedLM, config, backend=backend)
+    model.loss_and_gradients(input_ids=ids, labels=ids)
+    assert tables == [11, 11, 2, 9]  # of each repetition; of token types and words
 
 
 def small_model(**settings):

@@ -2,12 +2,14 @@
 
 import contextlib
 import re
+from functools import partial
+from pathlib import Path
 
 import pytest
 from cuda_support import BFLOAT16, DTYPES, FLOAT16, sample
 
-from albert_np.kernels.cuda import launcher
-from albert_np.kernels.cuda.compiling import CompileError, compile_kernels
+from albert_np.kernels.cuda import compiling, launcher
+from albert_np.kernels.cuda.compiling import CompileError, compile_kernels, machine_code
 from albert_np.kernels.cuda.launch import SOURCES
 
 nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
@@ -19,6 +21,7 @@ except RuntimeError:
 WIDTHS = sample((8, 256, 768, 1024, 2048, 4096, 8192), (768, 8192))
 HOPPER_S_VERSION = 4  # of attention: its instructions are those of sm_90a alone
 ARCHITECTURES = ("sm_80", "sm_90a", "sm_100")
+TENSOR_CORES = (("attention.cu", 3), ("attention.cu", 4))  # which old GPUs lack
 
 
 def planned(dtype, plans, version):
@@ -46,6 +49,8 @@ def kernels_of(file, dtype, version):
         return {f"cross_entropy_{step}_1<{type_name}>" for step in steps}
     if file == "attention.cu":
         return attention_kernels(dtype, version)
+    if file == "embedding.cu":
+        return embedding_kernels(dtype, version)
     names = planned(dtype, (launcher.layer_norm_forward, launcher.layer_norm_backward), version)
     return names | ({f"layer_norm_output_1<{type_name}>"} if version == 1 else set())
 
@@ -64,12 +69,23 @@ def attention_kernels(dtype, version):
     return kernels
 
 
+def embedding_kernels(dtype, version):
+    """What sums, and with version 2 what puts the positions in order before that."""
+    problem = launcher.Problem(512, 128, dtype, True, 132)
+    if version == 3:
+        return {plan.kernel for plan in launcher.embedding_chunks(problem)}
+    kernels = {launcher.embedding_columns(problem, version, 1).kernel}
+    order = launcher.embedding_order(512) if version == 2 else ()
+    return kernels | {plan.kernel for plan in order}
+
+
 FILES = {
     "gelu_new.cu": (1, 2),
     "layer_norm.cu": (1, 2),
     "attention.cu": (1, 2, 3, 4),
     "cross_entropy.cu": (1,),
     "linear.cu": (1,),
+    "embedding.cu": (1, 2, 3),
 }
 
 
@@ -77,7 +93,8 @@ FILES = {
 @pytest.mark.parametrize("file", FILES)
 def test_old_gpus(file, dtype):
     """All that the launcher may choose there: what needs no tensor cores."""
-    kernels = sorted(kernels_of(file, dtype, 1) | kernels_of(file, dtype, 2))
+    versions = [version for version in FILES[file] if (file, version) not in TENSOR_CORES]
+    kernels = sorted(set().union(*(kernels_of(file, dtype, version) for version in versions)))
     reports = compile_kernels(file, kernels, "sm_75")
     assert list(reports) == kernels
     assert all(0 < report.registers <= 255 for report in reports.values())
@@ -149,3 +166,72 @@ def test_sums_that_are_read_too_early_are_seen(tmp_path):
     )
     with pytest.raises(CompileError, match="wgmma.wait_group is injected"):
         compile_kernels("early.cu", ["early"], "sm_90a", tmp_path)
+
+
+TWICE = '#include "factor.cuh"\ntemplate <class T> __global__ void twice(T* x) { *x *= FACTOR; }\n'
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Counts what the compiler is asked to compile."""
+    asked = []
+
+    def counted(*arguments):
+        asked.append(arguments)
+        return compile_program(*arguments)
+
+    compile_program = nvrtc.nvrtcCompileProgram
+    compiling.compiler_build()  # which is asked for once
+    monkeypatch.setattr(nvrtc, "nvrtcCompileProgram", counted)
+    return asked
+
+
+def test_machine_code_is_kept_until_what_it_is_made_of_changes(tmp_path, monkeypatch, compiled):
+    """The source, a header, the kernel, the options, or the compiler."""
+    kept = tmp_path / "kept"
+    monkeypatch.setenv("ALBERT_NP_CACHE", str(kept))
+    (tmp_path / "twice.cu").write_text(TWICE)
+    (tmp_path / "factor.cuh").write_text("#define FACTOR 2\n")
+    ask = partial(machine_code, "twice.cu", "twice<float>", "sm_90a", tmp_path)
+    first = ask()
+    name, cubin = first
+    assert cubin.startswith(b"\x7fELF") and name.encode() in cubin
+    assert ask() == first and len(compiled) == 1
+    assert len(list((kept / "cuda").iterdir())) == 1
+
+    (tmp_path / "factor.cuh").write_text("#define FACTOR 3\n")
+    assert ask() != first and len(compiled) == 2
+    (tmp_path / "twice.cu").write_text(TWICE.replace("*=", "+="))
+    ask()
+    assert machine_code("twice.cu", "twice<double>", "sm_90a", tmp_path)[0] != name
+    machine_code("twice.cu", "twice<float>", "sm_80", tmp_path)
+    assert len(compiled) == 5
+    monkeypatch.setattr(compiling, "compiler_build", lambda: "another")
+    ask()
+    assert len(compiled) == 6 == len(list((kept / "cuda").iterdir()))
+
+
+def test_the_compiler_signs_with_its_build():
+    _, *release = nvrtc.nvrtcVersion()
+    assert f"V{'.'.join(map(str, release))}." in compiling.compiler_build()
+
+
+def test_an_interrupted_compilation_keeps_nothing(tmp_path, monkeypatch):
+    """Neither one that fails nor one whose result cannot be written."""
+    monkeypatch.setenv("ALBERT_NP_CACHE", str(tmp_path / "kept"))
+    (tmp_path / "twice.cu").write_text(TWICE)
+    ask = partial(machine_code, "twice.cu", "twice<float>", "sm_90a", tmp_path)
+    with pytest.raises(CompileError, match=r"factor\.cuh"):
+        ask()
+    (tmp_path / "factor.cuh").write_text("#define FACTOR 2\n")
+
+    def interrupted(path, content):
+        with path.open("wb") as file:
+            file.write(content[:100])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "write_bytes", interrupted)
+        ask()
+    assert not list((tmp_path / "kept" / "cuda").iterdir())
+    assert ask()[1].startswith(b"\x7fELF")

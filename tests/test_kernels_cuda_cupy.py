@@ -15,6 +15,7 @@ from albert_np import AlbertForPreTraining
 from albert_np.backend import NUMPY, Backend, get_backend
 from albert_np.errors import GpuError
 from albert_np.functions.dropout import Dropout
+from albert_np.functions.embedding import EmbeddingCache
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.cupy_executor import CupyExecutor
@@ -205,6 +206,20 @@ def test_what_a_kernel_declares_counts_as_shared_memory(cupy):
     x = device_array(np.zeros((1, 12 * 1024 - 16, 3), np.float32))
     cuda.functions(CupyExecutor())["attention_forward"](x, 1, version=1)
     assert cupy.launches[0][-1] == 48 * 1024 - 64
+
+
+def test_the_launches_of_an_embedding_s_gradient(cupy):
+    """In a slot, of rows of whole packs: nothing but kernels, on arrays and numbers of theirs."""
+    ids, dy = device_array(np.arange(40) % 7), device_array(np.zeros((40, 16), np.float16))
+    slot = device_array(np.zeros((7, 16), np.float16))
+    backward = cuda.functions(CupyExecutor())["embedding_backward"]
+    assert backward(dy, EmbeddingCache(ids, slot, 0), into=(slot,)) is slot
+    assert [launch[:3] for launch in cupy.launches] == [
+        ("sort_tiles_1", (1,), (512,)),
+        ("merge_tiles_1", (1,), (512,)),
+        ("embedding_backward_3<Half>", (1, 1), (2, 128)),
+        ("embedding_finish_3<Half>", (3, 1), (2, 128)),
+    ]
 
 
 def test_where_a_packed_batch_lies_is_uploaded(cupy):

@@ -71,3 +71,21 @@ def test_small_model(model_class, packed, seed):
         )
     for part in ("attention_forward", "attention_backward_key", "layer_norm_backward", "gelu_new"):
         assert any(kernel.startswith(part) for kernel in executor.kernels), part
+
+
+def test_relative_positions():
+    """Attention is the plain pairs'; what adds up the distances is a kernel, as for words."""
+    backend = Backend("cuda", **cuda.functions(HostExecutor(seed=1)))
+    config = SMALL.changed(position_embedding_type="relative_key_query")
+    batch = random_batch(AlbertForMaskedLM, config, np.random.default_rng(3), (2, 19))
+    expected, ours = (
+        AlbertForMaskedLM(config, seed=5, dtype=FLOAT64.name, backend=which)
+        .loss_and_gradients(**batch)[1]
+        .parameters
+        for which in ("numpy", backend)
+    )
+    scale = max(np.abs(gradient).max() for gradient in expected.values())
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(
+            ours[name], gradient, rtol=0, atol=TOLERANCE * scale, err_msg=name
+        )

@@ -9,6 +9,7 @@ import re
 import shutil
 from functools import partial
 
+import numpy as np
 import pytest
 from cuda_support import (
     FLOAT16,
@@ -17,6 +18,7 @@ from cuda_support import (
     check_attention,
     check_copies_of_boxes,
     check_cross_entropy,
+    check_embedding,
     check_gelu_new,
     check_layer_norm,
     check_linear,
@@ -71,6 +73,16 @@ def cross_entropy(executor):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launcher, "LOGITS_A_BLOCK", 64)
         check_cross_entropy(executor, FLOAT32, 50, 200)
+
+
+def embedding(executor, version):
+    """Tiles and chunks of several runs, and a run of more chunks than a block takes at once."""
+    ids = np.arange(304) * 7 % 9
+    ids[np.arange(304) % 3 > 0] = 8
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launcher, "SORTED_AT_ONCE", 64)
+        for padding_idx in (None, 8):
+            check_embedding(executor, FLOAT32, ids, 9, 132, padding_idx, version)
 
 
 # Each function, where it stands, its test, and two faults: a bound and an index.
@@ -218,6 +230,52 @@ FUNCTIONS = {
         cross_entropy,
         ("row < end", "row <= end"),
         ("labels[row] == first + column", "labels[row] == column"),
+    ),
+    "embedding_backward_1": (
+        "embedding.cu",
+        partial(embedding, version=1),
+        ("at < positions", "at <= positions"),
+        ("static_cast<long long>(at)", "static_cast<long long>(row)"),
+    ),
+    "sort_tiles_1": (
+        "embedding.cu",
+        partial(embedding, version=2),
+        ("at >= positions", "at > positions"),
+        ("order[place]", "order[at]"),
+    ),
+    "count_below": (
+        "embedding.cu",
+        partial(embedding, version=2),
+        ("high = count", "high = count - 1"),
+    ),
+    "merge_tiles_1": (
+        "embedding.cu",
+        partial(embedding, version=2),
+        ("at >= positions", "at > positions"),
+        ("tile_order[at]", "tile_order[place]"),
+    ),
+    "embedding_backward_2": (
+        "embedding.cu",
+        partial(embedding, version=2),
+        ("at < positions", "at <= positions"),
+        ("order[at]", "order[first]"),
+    ),
+    "part_at": (
+        "embedding.cu",
+        partial(embedding, version=3),
+        ("2 + which", "2"),
+    ),
+    "embedding_backward_3": (
+        "embedding.cu",
+        partial(embedding, version=3),
+        ("at + 1 < positions", "at + 1 <= positions"),
+        ("began_before ? 0 : 1", "1"),
+    ),
+    "embedding_finish_3": (
+        "embedding.cu",
+        partial(embedding, version=3),
+        ("part < chunks", "part <= chunks"),
+        ("other * blockDim.x + threadIdx.x", "threadIdx.x"),
     ),
     "softmax_of_tile": (
         "attention.cu",

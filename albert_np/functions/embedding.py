@@ -6,9 +6,33 @@ import numpy as np
 
 
 class EmbeddingCache(NamedTuple):
+    """What backward needs, of every back end."""
+
     ids: object  # (...)
     weight: object  # (V, E)
     padding_idx: object  # int or None
+
+    @property
+    def skipped(self):
+        """The id whose lookups give no gradient; −1, which is none, where all of them do."""
+        return -1 if self.padding_idx is None else self.padding_idx
+
+
+def gradient_slot(cache, into):
+    """Where the lookups' gradients are added up: the slot, or a table of zeros.
+
+    They are scattered straight into it: a table of the vocabulary's size is worth not making twice.
+
+    Parameters
+    ----------
+    cache : EmbeddingCache
+    into : (array (V, E),) or None
+
+    Returns
+    -------
+    dweight : array, shape (V, E)
+    """
+    return np.zeros_like(cache.weight, order="C") if into is None else into[0]
 
 
 def embedding_forward(ids, weight, padding_idx=None):
@@ -48,10 +72,9 @@ def embedding_backward(dy, cache, into=None):
     -------
     dweight : array, shape (V, E)
     """
-    ids, weight, padding_idx = cache
+    ids, _, padding_idx = cache
     if padding_idx is not None:
         dy = np.where((ids == padding_idx)[..., None], 0, dy)
-    # Scattered straight into the slot: a table of the vocabulary's size is worth not making twice.
-    dweight = np.zeros_like(weight) if into is None else into[0]
+    dweight = gradient_slot(cache, into)
     np.add.at(dweight, ids, dy)
     return dweight

@@ -202,7 +202,14 @@ def relative_attention_forward(
     )
 
 
-def relative_attention_backward(dcontext, cache, dprobabilities=None, into=None, call=calling.call):
+def relative_attention_backward(
+    dcontext,
+    cache,
+    dprobabilities=None,
+    into=None,
+    call=calling.call,
+    add_up_distances=embedding_backward,
+):
     """Backward pass of `relative_attention_forward`, bottom to top.
 
     Parameters
@@ -214,6 +221,8 @@ def relative_attention_backward(dcontext, cache, dprobabilities=None, into=None,
     into : (array (2M − 1, D),), optional
         The slot that ddistance_embedding is added to, in place.
     call : callable, optional
+    add_up_distances : callable, optional
+        The backward pass of the lookup of distances: a back end's own embedding's.
 
     Returns
     -------
@@ -237,7 +246,7 @@ def relative_attention_backward(dcontext, cache, dprobabilities=None, into=None,
     dquery, dkey = call("scores", attention_scores_backward, dscores, cache.scores)
     ddistance_embedding = call(
         "distance_embedding",
-        embedding_backward,
+        add_up_distances,
         add_gradients(ddistances, ddistances_by_key),
         cache.distances,
         into=into,

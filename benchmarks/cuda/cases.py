@@ -91,6 +91,7 @@ def cases_in(dtype):
     yield from row_cases(dtype)
     yield from product_cases(dtype)
     yield from loss_cases(dtype)
+    yield from lookup_cases(dtype)
 
 
 def attention_cases(dtype):
@@ -139,6 +140,16 @@ def loss_cases(dtype):
     for direction in DIRECTIONS:
         lengths = (512,) * 8
         yield Case("linear_cross_entropy", direction, dtype, config, 512, lengths, detail)
+
+
+def lookup_cases(dtype):
+    """Words, each of them another; and token types, each that of every second token."""
+    words = AlbertConfig(**SIZES["base"])
+    types = words.changed(vocab_size=words.type_vocab_size, pad_token_id=None)
+    for config in (words, types):
+        detail = f"{config.vocab_size} rows of {config.embedding_size}"
+        for direction in DIRECTIONS:
+            yield Case("embedding", direction, dtype, config, 512, full(512), detail)
 
 
 def full(length):

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from albert_np.backend import Backend
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from benchmarks import added
@@ -120,10 +121,15 @@ def of_functions(case, pair, given, outputs_of=None):
     return task._replace(outputs=lambda returned: real(task.outputs(returned)))
 
 
+def our_function(case, executor, direction):
+    """A function of our back end: the reference's on its arrays, where there is no kernel."""
+    backend = Backend("cuda", executor, **cuda.functions(executor))
+    return getattr(backend, f"{case.function}_{direction}")
+
+
 def our_pair(case, executor, version=None):
     """Our functions; of the direction that is measured, a version of the kernel."""
-    functions = cuda.functions(executor)
-    pair = {each: functions[f"{case.function}_{each}"] for each in DIRECTIONS}
+    pair = {each: our_function(case, executor, each) for each in DIRECTIONS}
     if version is not None:
         pair[case.direction] = partial(pair[case.direction], version=version)
     return list(pair.values())
@@ -144,7 +150,7 @@ def ours(case, given):
     bound = {OURS: partial(of_functions, case, our_pair(case, executor))}
     if case.function == "attention" and case.is_padded:
         bound[f"{OURS}, packed"] = partial(bind_packed, case)
-    function = cuda.functions(executor)[f"{case.function}_{case.direction}"]
+    function = our_function(case, executor, case.direction)
     if "version" in inspect.signature(function).parameters:
         numbers = [
             int(VERSION.search(name)[1]) for name in launched(case, given) if VERSION.search(name)

@@ -33,7 +33,7 @@ CONFIG = AlbertConfig(
     intermediate_size=1024,
     num_hidden_layers=1,
 )
-FUNCTIONS = (*cases.ROW_FUNCTIONS, "attention", "linear", "linear_cross_entropy")
+FUNCTIONS = (*cases.ROW_FUNCTIONS, "attention", "linear", "linear_cross_entropy", "embedding")
 
 
 def small_cases():

@@ -1,10 +1,13 @@
 """Compiles kernels for GPUs with NVRTC, which needs no GPU and no driver (extra `cuda-compile`)."""
 
 import contextlib
+import functools
 import re
 from pathlib import Path
 from typing import NamedTuple
 
+from albert_np.files import replacing
+from albert_np.kernels.cuda.kept import kept_file
 from albert_np.kernels.cuda.launch import SOURCES, program
 
 
@@ -65,7 +68,7 @@ def compile_kernels(file, kernels, architecture, sources=SOURCES):
 
 
 def machine_code(file, kernel, architecture, sources=SOURCES):
-    """Compile one kernel.
+    """Compile one kernel, unless it is kept on disk from before.
 
     Parameters
     ----------
@@ -83,12 +86,43 @@ def machine_code(file, kernel, architecture, sources=SOURCES):
     ------
     CompileError
     """
+    parts = program(file, Path(sources)), kernel, *_options(architecture), compiler_build()
+    kept = kept_file("cuda", "named.cubin", parts)
+    if not kept.exists():
+        name, cubin = _machine_code(file, kernel, architecture, sources)
+        with replacing(kept) as unfinished:
+            unfinished.write_bytes(name.encode() + b"\n" + cubin)
+    name, _, cubin = kept.read_bytes().partition(b"\n")
+    return name.decode(), cubin
+
+
+def _machine_code(file, kernel, architecture, sources):
     from cuda.bindings import nvrtc
 
     with _compiled(file, [kernel], architecture, sources) as (handle, names, _):
         cubin = b" " * _done(nvrtc.nvrtcGetCUBINSize(handle))
         _done(nvrtc.nvrtcGetCUBIN(handle, cubin))
         return names[kernel], cubin
+
+
+@functools.cache
+def compiler_build():
+    """The compiler's release and build, as it signs an empty program."""
+    from cuda.bindings import nvrtc
+
+    handle = _done(nvrtc.nvrtcCreateProgram(b"", b"empty.cu", 0, [], []))
+    try:
+        _done(nvrtc.nvrtcCompileProgram(handle, 0, []))
+        ptx = b" " * _done(nvrtc.nvrtcGetPTXSize(handle))
+        _done(nvrtc.nvrtcGetPTX(handle, ptx))
+    finally:
+        nvrtc.nvrtcDestroyProgram(handle)
+    return "\n".join(line for line in ptx.decode().splitlines() if line.startswith("//"))
+
+
+def _options(architecture):
+    """What the compiler is told, but where the sources are."""
+    return f"-arch={architecture}", "-std=c++17", "-Xptxas=-v"
 
 
 @contextlib.contextmanager
@@ -101,7 +135,7 @@ def _compiled(file, kernels, architecture, sources):
     try:
         for kernel in kernels:
             _done(nvrtc.nvrtcAddNameExpression(handle, kernel.encode()))
-        options = (f"-arch={architecture}", "-std=c++17", f"-I{Path(sources)}", "-Xptxas=-v")
+        options = (*_options(architecture), f"-I{Path(sources)}")
         encoded = [option.encode() for option in options]
         (status,) = nvrtc.nvrtcCompileProgram(handle, len(encoded), encoded)
         log = b" " * _done(nvrtc.nvrtcGetProgramLogSize(handle))

@@ -77,7 +77,8 @@ def _needing_bindings(function, *arguments):
 class CupyExecutor:
     """Runs launches on CuPy arrays, on the current stream, without waiting for them.
 
-    Each kernel is compiled when it is first launched; CuPy keeps what it compiles on disk.
+    Each kernel is compiled when it is first launched, and kept on disk: by CuPy, in its own cache,
+    what it compiles; the others by `machine_code`.
 
     Parameters
     ----------
@@ -247,7 +248,7 @@ class CupyExecutor:
         return module.get_function(kernel)
 
     def _compiled_for_hopper(self, file, kernel):
-        """CuPy compiles for sm_90, which lacks what sm_90a has."""
+        """CuPy compiles for sm_90 alone, which lacks what sm_90a has."""
         name, cubin = _needing_bindings(machine_code, file, kernel, "sm_90a", self.sources)
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "kernel.cubin"

@@ -6,8 +6,6 @@ a barrier that some threads miss) raises `KernelError` and says where.
 
 import ctypes
 import functools
-import hashlib
-import os
 import subprocess
 import tempfile
 import threading
@@ -15,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from albert_np.files import replacing
 from albert_np.kernels.cuda.arrays import wide
+from albert_np.kernels.cuda.kept import kept_file
 from albert_np.kernels.cuda.launch import SOURCES, Struct, TensorMap, program
 
 COMPILER = "g++"
@@ -88,8 +88,9 @@ class HostExecutor:
             raise TypeError(f"{name} is a {type(array).__name__}; expected a numpy.ndarray")
 
     def empty(self, shape, dtype):
-        """An array that nothing was written to: not a number anywhere."""
-        return np.full(shape, np.nan, dtype)
+        """An array that nothing was written to: not a number anywhere, or the largest integer."""
+        is_integer = np.dtype(dtype).kind in "iu"
+        return np.full(shape, np.iinfo(dtype).max if is_integer else np.nan, dtype)
 
     def zeros(self, shape, dtype):
         return np.zeros(shape, dtype)
@@ -203,19 +204,11 @@ def kernel_library(sources, file, kernel):
     return ctypes.CDLL(str(library))
 
 
-def cache_directory():
-    """Where compiled kernels are kept: $ALBERT_NP_CACHE, or albert-np in the user's cache."""
-    user = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    return Path(os.environ.get("ALBERT_NP_CACHE", user / "albert-np")) / "cuda-on-cpu"
-
-
 def _built(name, text, options):
-    """The object file of a program; its name is a hash of all that it is made of."""
+    """The object file of a program."""
     parts = (text, *OPTIONS, *(option for option in options if not option.startswith("-I")))
-    content = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    built = cache_directory() / f"{content[:32]}-{name}"
+    built = kept_file("cuda-on-cpu", name, parts)
     if not built.exists():
-        built.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as directory:
             source = Path(directory) / "program.cpp"
             source.write_text(text, encoding="utf-8")
@@ -225,9 +218,8 @@ def _built(name, text, options):
 
 def _compile(output, arguments):
     """Run the compiler; its output appears whole or not at all."""
-    unfinished = output.with_name(f"{output.name}.{os.getpid()}.{threading.get_ident()}")
-    command = [COMPILER, *arguments, "-o", str(unfinished)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        raise RuntimeError(f"{COMPILER} failed:\n{finished.stderr}")
-    unfinished.replace(output)
+    with replacing(output) as unfinished:
+        command = [COMPILER, *arguments, "-o", str(unfinished)]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        if finished.returncode:
+            raise RuntimeError(f"{COMPILER} failed:\n{finished.stderr}")

@@ -332,3 +332,41 @@ def attention_delta(problem):
 def each_element(kernel, elements):
     """Plan a kernel with one thread an element."""
     return Plan(kernel, (ceil_div(elements, 256),), (256,))
+
+
+SORTED_AT_ONCE = 512  # positions of a tile
+CHUNK = 16  # positions in order whose gradients one thread sums; the order of sums depends on it
+CHUNK_THREADS = 256  # of a block of version 3, as embedding.cu has it
+
+
+def embedding_version(problem, version=None):
+    """Which version sums the rows of an embedding's gradient."""
+    return chosen(version, [1, 2, 3] if problem.in_packs else [1, 2])
+
+
+def embedding_order(positions):
+    """Plan the positions' order by their rows: within tiles, and of all."""
+    tile = SORTED_AT_ONCE
+    grid = (ceil_div(positions, tile),)
+    return (
+        Plan("sort_tiles_1", grid, (tile,), shared_bytes=4 * tile),
+        Plan("merge_tiles_1", grid, (tile,)),
+    )
+
+
+def embedding_columns(problem, version, blocks):
+    """Plan version 1, with a block for each row of the table; or 2, for each position."""
+    grid = (blocks, ceil_div(problem.columns, 128))
+    return Plan(f"embedding_backward_{version}<{problem.type}>", grid, (128,))
+
+
+def embedding_chunks(problem):
+    """Plan version 3: the sums of chunks of positions, and those of the parts of long runs."""
+    lanes = min(WARP, 1 << (problem.packs - 1).bit_length())
+    block = (lanes, CHUNK_THREADS // lanes)
+    chunks, across = ceil_div(problem.rows, CHUNK), ceil_div(problem.packs, lanes)
+    sums = f"embedding_backward_3<{problem.type}>"
+    return (
+        Plan(sums, (ceil_div(chunks, block[1]), across), block, chunks, CHUNK),
+        Plan(f"embedding_finish_3<{problem.type}>", (chunks, across), block, chunks, CHUNK),
+    )
