@@ -71,7 +71,7 @@ setup(
             *CUDA_COMPILE,
         ],
         "verify": ["ml_dtypes>=0.5", "hypothesis>=6.100", "jinja2>=3.1"],
-        "parity": [*PEERS, *FAST],
+        "parity": [*PEERS, *FAST, "onnxscript>=0.5"],  # onnxscript: torch's newer exporter
         "benchmark": [*PEERS, "matplotlib>=3.8", *NUMBA],
     },
     entry_points={"console_scripts": ["albert-np = albert_np.cli:main"]},

@@ -1,10 +1,13 @@
 """Candidates from files, names and layouts by a mapping, and the command that compares them."""
 
 import json
+import zipfile
 
 import ml_dtypes
 import numpy as np
 import pytest
+from cli_support import assert_one_error
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from verification_support import small_case, with_mistakes
 
@@ -15,6 +18,7 @@ from albert_np.verification import (
     assert_matches,
     map_names,
     read_candidate,
+    read_golden,
     reference,
     write_golden,
 )
@@ -125,11 +129,15 @@ def test_a_mapping_gives_names_and_layouts(case):
     [
         ({}, "the mapping names no tensor of the candidate; it has a, b"),
         ({"c": "outputs/loss"}, "names no tensor of the candidate; it has a, b"),
-        ({"a": 3}, "the mapping of a is {'name': 3}; expected a name"),
+        ({"a": 3}, "the mapping of a is 3; expected a name"),
         ({"a": {"names": "b"}}, "the mapping of a is"),
         ({"a": {"name": "b", "layout": [{"flip": [0]}]}}, "the mapping of a is"),
         ({"a": {"name": "c", "layout": [{"reshape": [5]}]}}, "of a does not fit it: its shape"),
         ({"a": {"name": "c", "layout": [{"transpose": [3, 0]}]}}, "of a does not fit it"),
+        ({"a": {"name": "c", "layout": [{"reshape": [10**30]}]}}, "of a does not fit it"),
+        ({"a": {"name": "c", "layout": [{"transpose": [10**30, 0]}]}}, "of a does not fit it"),
+        ({"a": {"name": "c", "layout": [{"reshape": [3.0, 2]}]}}, "the mapping of a is"),
+        ({"a": {"name": []}}, "the mapping of a is"),
         ({"a": ["c", "d", "e"]}, "of a does not fit it"),
         ({"a": "b"}, "two tensors of the candidate are mapped to b"),
     ],
@@ -150,7 +158,7 @@ def test_the_command_says_what_is_right_and_what_is_wrong(case, golden, run, tmp
     wrong = written(with_mistakes(case, mistake), "", tmp_path)
     status, out, err = run("verify", "compare", str(wrong), "--golden", str(golden))
     assert (status, err) == (1, "")
-    assert f"first to leave the noise: forward/{operation}" in out
+    assert f"first to leave the noise: forward/{operation} (" in out
     assert f"forward/{operation}, by {operation}\n" in out
     with pytest.raises(AssertionError, match=f"first to leave the noise: forward/{operation}"):
         assert_matches(wrong, golden)
@@ -183,9 +191,133 @@ def test_the_command_writes_golden_files(run, tmp_path):
     for arguments, message in [
         (("--class", "Bert"), "--class is 'Bert'; expected one of AlbertModel"),
         ((*drawn, "--text", "x"), "--text needs a tokenizer"),
-        (("--shape", "0", "3"), "expected no less than 1"),
         (("--config", str(tmp_path / "absent.json")), "absent.json"),
     ]:
         status, out, err = run("verify", "golden", path, *arguments)
         assert (status, out) == (2, "")
         assert message in err
+
+
+def corrupted(path):
+    """Break the compressed numbers of an archive's first file."""
+    data = bytearray(path.read_bytes())
+    data[60:90] = bytes(30)
+    path.write_bytes(data)
+
+
+def test_what_is_in_the_wrong_kind_of_file_is_one_error(tmp_path):
+    one = tmp_path / "one.npz"
+    with open(one, "wb") as file:
+        np.save(file, np.ones(3))
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as file:
+        file.writestr("notes.txt", "text")
+    np.savez_compressed(tmp_path / "broken.npz", x=np.arange(1000.0))
+    corrupted(tmp_path / "broken.npz")
+    for name in ("one", "text", "broken"):
+        with pytest.raises(FileFormatError, match=f"{name}.npz is not a complete .npz file of num"):
+            read_candidate(tmp_path / f"{name}.npz")
+    (tmp_path / "header").mkdir()
+    np.save(tmp_path / "header" / "x.npy", np.ones(3))
+    header = (tmp_path / "header" / "x.npy").read_bytes()
+    for wrong in (b" ", b"0"):
+        (tmp_path / "header" / "x.npy").write_bytes(header.replace(b"}", wrong))
+        with pytest.raises(FileFormatError, match="x.npy is not a complete .npy file of numbers"):
+            read_candidate(tmp_path / "header")
+    for name, array in (("objects", np.array([print], dtype=object)), ("archive", None)):
+        (tmp_path / name).mkdir()
+        with open(tmp_path / name / "x.npy", "wb") as file:
+            np.savez(file, x=np.ones(2)) if array is None else np.save(file, array)
+        with pytest.raises(FileFormatError, match="x.npy is not a complete .npy file of numbers"):
+            read_candidate(tmp_path / name)
+
+
+def test_a_type_that_cannot_be_read_is_one_error(tmp_path):
+    path = tmp_path / "eight.safetensors"
+    header = b'{"x":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
+    with pytest.raises(FileFormatError, match="eight.safetensors: x is of dtype F8_E4M3; expected"):
+        read_candidate(path)
+
+
+def test_integer_inputs_of_any_type_are_compared(case, golden, tmp_path):
+    inputs = case.inputs
+    candidate = some(case) | {
+        "inputs/input_ids": inputs["input_ids"].astype(np.uint32),
+        "inputs/token_type_ids": inputs["token_type_ids"].astype(np.uint8),
+        "inputs/attention_mask": inputs["attention_mask"].astype(bool),
+    }
+    assert_matches(written(candidate, ".safetensors", tmp_path), golden)
+    candidate["inputs/input_ids"] = candidate["inputs/input_ids"] + np.uint32(1)
+    with pytest.raises(AssertionError, match="first to leave the noise: inputs/input_ids"):
+        assert_matches(candidate, golden)
+
+
+def test_a_mapping_that_is_no_object_is_one_error(case, golden, run, tmp_path):
+    right = written(some(case), ".npz", tmp_path)
+    for text, message in (("[1]", "holds a JSON list; expected an object"), ("{", "is not JSON")):
+        names = tmp_path / "names.json"
+        names.write_text(text)
+        arguments = ("--golden", str(golden), "--mapping", str(names))
+        assert_one_error(run("verify", "compare", str(right), *arguments), message)
+
+
+def test_an_assertion_takes_a_golden_file_of_each_kind(case, golden):
+    for given in (case, read_golden(golden), golden, str(golden)):
+        assert_matches(some(case), given)
+        with pytest.raises(AssertionError, match="first to leave the noise: parameters/pooler.bi"):
+            assert_matches({"parameters/pooler.bias": np.ones(8, np.float32)}, given)
+
+
+def test_the_precision_is_the_one_that_is_asked_for(case, golden, run, tmp_path):
+    name = "parameters/pooler.weight"
+    half = {name: case.parameters["pooler.weight"].astype(np.float16).astype(np.float64)}
+    arguments = ("verify", "compare", str(written(half, ".npz", tmp_path)), "--golden", str(golden))
+    status, out, _ = run(*arguments)
+    assert (status, "in float64" in out) == (1, True)
+    status, out, _ = run(*arguments, "--precision", "float16")
+    assert (status, "in float16" in out) == (0, True)
+    with pytest.raises(AssertionError):
+        assert_matches(half, golden)
+    assert_matches(half, golden, precision="float16")
+
+
+def test_a_golden_file_whose_numbers_were_altered_is_noticed(case, golden, run, tmp_path):
+    right = written(some(case), ".npz", tmp_path)
+    with safe_open(golden, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    altered = tmp_path / "altered.safetensors"
+
+    def compared_with(name, factor):
+        save_file(tensors | {name: tensors[name] * factor}, altered, metadata)
+        return run("verify", "compare", str(right), "--golden", str(altered))
+
+    for name in ("forward/embeddings.LayerNorm", "gradients/pooler.bias", "outputs/pooler_output"):
+        result = compared_with(name, 1 + 1e-12)
+        assert_one_error(result, f"the golden file's {name} is not what its case gives, by ")
+        status, out, _ = compared_with(name, 1 + 2**-52)  # as on another machine
+        assert (status, out.splitlines()[-1][:5]) == (0, "right")
+    result = compared_with("parameters/embeddings.LayerNorm.bias", 2)
+    assert_one_error(result, "the golden file's forward/embeddings.LayerNorm is not what")
+    with pytest.raises(FileFormatError, match="is not what its case gives"):
+        assert_matches(some(case), altered)
+
+
+def test_a_place_that_cannot_be_written_to_is_an_error_before_all_else(golden, run, tmp_path):
+    absent = str(tmp_path / "absent" / "file")
+    assert_one_error(run("verify", "golden", absent), "no directory ")
+    assert_one_error(run("verify", "golden", str(tmp_path)), "is a directory; expected a file")
+    arguments = ("verify", "compare", "absent.npz", "--golden", str(golden), "--html")
+    assert_one_error(run(*arguments, absent), "no directory ")
+
+
+def test_a_case_that_cannot_be_is_one_error(run, tmp_path):
+    path = str(tmp_path / "golden.safetensors")
+    for arguments, message in [
+        (("--seed", "-1"), "--seed is -1; expected 0 or more"),
+        (("--shape", "0", "3"), "--shape is 0 3; expected 1 or more"),
+        (("--shape", "1", "3", "--text", "x"), "--shape is of what is drawn"),
+        (("--config", "albert-base-v3"), "no file albert-base-v3, nor a published size"),
+        (("--config", "x", "--model", "y"), "not allowed with argument"),
+    ]:
+        assert_one_error(run("verify", "golden", path, *arguments), message)

@@ -1,5 +1,7 @@
 """Comparison: right candidates pass; of wrong ones, the operations that are wrong are named."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -7,14 +9,14 @@ from hypothesis import strategies as st
 from models_support import CLASSES, configs, suited_to
 from verification_support import outputs_and_gradients, small_case, small_config, with_mistakes
 
-from albert_np import AlbertForMultipleChoice
-from albert_np.functions.activations import gelu_forward
+from albert_np import AlbertForMultipleChoice, AlbertModel
+from albert_np.functions.activations import gelu_forward, gelu_new_forward
 from albert_np.functions.embedding import embedding_backward
-from albert_np.functions.layer_norm import LayerNormCache, layer_norm_output
-from albert_np.functions.softmax import softmax_backward
-from albert_np.verification.case import draw_case
+from albert_np.functions.layer_norm import LayerNormCache, layer_norm_backward, layer_norm_output
+from albert_np.functions.softmax import softmax_backward, softmax_forward
+from albert_np.verification.case import case_of, draw_case
 from albert_np.verification.compare import compare
-from albert_np.verification.noise import LIMIT, errors_between
+from albert_np.verification.noise import DRAWS, LIMIT, Floor, errors_between, histogram
 from albert_np.verification.precision import PRECISIONS
 from albert_np.verification.reference import reference, tensors_of, traced
 
@@ -65,6 +67,16 @@ def test_a_sum_that_is_zero_in_the_first_draws_has_noise():
         candidate["gradients/classifier.bias"] = np.array([2**-25], np.float32)  # a unit of ¼
         comparison = compare(case, candidate)
         assert comparison.status == 0, (seed, comparison.worst, comparison.wrong)
+
+
+def test_there_are_more_draws_where_one_shows_no_noise(monkeypatch):
+    monkeypatch.setattr(sys.modules[compare.__module__], "DRAWS", 1)
+    name = "gradients/classifier.bias"
+    cases = (draw_case(AlbertForMultipleChoice, small_config(), i, (2, 5)) for i in range(20))
+    case = next(case for case in cases if reference(case, "float32")[name] == 0)  # as it should be
+    row = compare(case, {name: np.array([2**-25], np.float32)}).rows[0]
+    assert row.floor.largest > 2**-40
+    assert not row.differs
 
 
 def layer_norm_of_sample(x, weight, bias, eps):
@@ -237,3 +249,161 @@ def test_errors_of_constant_and_empty_signals():
     assert np.isnan(errors.cosine)
     assert errors_between(one, -one).cosine == -1
     assert errors_between(1e-200 * one, 2e-200 * one).rms == 1e-200
+
+
+def test_ids_and_masks_of_any_type_are_compared():
+    case = small_case()
+    mask = case.inputs["attention_mask"]
+    for array in (mask.astype(bool), mask.astype(np.uint8), mask.astype(np.float16)):
+        assert compare(case, {"inputs/attention_mask": array}, precision="float32").status == 0
+    wrong = compare(case, {"inputs/attention_mask": mask == 0})
+    assert [row.name for row in wrong.rows if row.differs] == ["inputs/attention_mask"]
+    words = np.full(mask.shape, "yes")
+    with pytest.raises(ValueError, match="attention_mask is of dtype <U3; expected"):
+        compare(case, {"inputs/attention_mask": words})
+
+
+def test_what_is_infinite_is_wrong_and_what_follows_is_computed_without_it():
+    case = small_case()
+    candidate = reference(case, "float32")
+    name = "forward/albert.encoder.layers.0.ffn"
+    candidate[name] = np.full_like(candidate[name], -np.inf)
+    comparison = compare(case, candidate)
+    assert [row.name for row in comparison.rows if row.differs or row.is_wrong] == [name]
+
+
+def test_a_loss_of_nothing_is_refused():
+    case = small_case()
+    labels = np.full_like(case.inputs["labels"], -100)
+    case = case._replace(inputs=case.inputs | {"labels": labels})
+    with pytest.raises(ValueError, match="outputs/loss is not finite; is anything labelled"):
+        compare(case, {"outputs/loss": np.float32(np.nan)})
+
+
+@pytest.mark.parametrize("name", ["packed", "output_attentions", "output_hidden_states"])
+def test_settings_of_a_call_are_refused(name):
+    case = small_case()
+    with pytest.raises(ValueError, match=f"{name} is True; the reference takes none"):
+        reference(case._replace(inputs=case.inputs | {name: True}))
+
+
+@pytest.mark.parametrize("model_class", [AlbertForMultipleChoice, AlbertModel])
+def test_a_checkpoint_that_returns_more_is_compared_all_the_same(model_class):
+    flags = {"output_attentions": True, "output_hidden_states": True, "return_dict": False}
+    drawn = small_case(model_class, **flags)
+    model = model_class(small_config(**flags), dtype="float32")
+    for case in (drawn, case_of(model, drawn.inputs)):
+        assert compare(case, reference(case, "float32")).status == 0
+
+
+def test_a_case_without_a_parameter_is_refused():
+    case = small_case()
+    name = "predictions.dense.bias"
+    for parameters, has in (
+        ({n: x for n, x in case.parameters.items() if n != name}, "no such parameter"),
+        (case.parameters | {name: np.zeros(1)}, r"one of shape \(1,\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"has {has}: {name}; expected shape \(6,\)"):
+            reference(case._replace(parameters=parameters))
+
+
+def test_a_wrong_parameter_asks_for_no_more_draws(monkeypatch):
+    """It has no noise but that of rounding it, however often it is drawn."""
+    runs = []
+
+    def counted(*arguments):
+        runs.append(arguments)
+        return traced(*arguments)
+
+    monkeypatch.setattr(sys.modules[compare.__module__], "traced", counted)
+    case = small_case()
+    name = "parameters/predictions.dense.bias"
+    wrong = case.parameters["predictions.dense.bias"].astype(np.float32) + 1
+    assert compare(case, {name: wrong}).status == 1
+    assert len(runs) == 1 + DRAWS
+
+
+def test_a_parameter_may_be_rounded_once():
+    """The reference's are float32's own numbers, so that no draw shows any noise of theirs."""
+    case = small_case()
+    name = "predictions.dense.weight"
+    parameter = case.parameters[name].astype(np.float32)
+    candidate = {f"parameters/{name}": np.nextafter(parameter, np.float32(np.inf))}
+    assert compare(case, candidate).status == 0
+
+
+@pytest.mark.parametrize("part", ["query.weight", "key.bias", "dense.weight", "LayerNorm.bias"])
+def test_operations_are_run_on_the_candidates_own_parameters(part):
+    case = small_case()
+    name = f"albert.encoder.albert_layer_groups.0.albert_layers.0.attention.{part}"
+    other = case._replace(parameters=case.parameters | {name: 2 * case.parameters[name]})
+    comparison = compare(case, reference(other, "float32"))
+    assert comparison.first.name == f"parameters/{name}"
+    assert comparison.wrong == []
+
+
+def test_every_computed_tensor_is_judged_by_its_operations_alone():
+    case = small_case()
+    comparison = compare(case, reference(case, "float32"))
+    alone = [row.name for row in comparison.rows if row.alone is not None]
+    given = ("parameters/", "inputs/")
+    assert alone == [row.name for row in comparison.rows if not row.name.startswith(given)]
+
+
+@pytest.mark.parametrize(("roundings", "wrong"), [(4, False), (200, True)])
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [(GELU, gelu_new_forward), (NORM, layer_norm_backward), (SOFTMAX, softmax_forward)],
+)
+def test_an_operation_may_be_off_by_a_few_roundings_only(name, right, roundings, wrong):
+    case = small_case()
+
+    def scaled(value):
+        return value * np.float32(1 + roundings * 2**-24)
+
+    def off(*arguments, **settings):
+        first, *rest = right(*arguments, **settings)
+        return scaled(first), *rest
+
+    comparison = compare(case, with_mistakes(case, {(name, right.__name__): off}))
+    assert bool(comparison.wrong) == wrong, comparison.wrong
+    if wrong:
+        assert name in comparison.wrong[0].alone.operations
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "backward/albert.encoder.layers.0.attention.output.layer_norm",
+        "gradients/albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.weight",
+        "gradients/albert.embeddings.word_embeddings.weight",
+    ],
+)
+def test_a_gradient_that_is_a_sum_is_judged_by_the_noise_of_the_sum(name):
+    """Of a residual and the network; of two repetitions; of the decoder and the lookup."""
+    case = small_case()
+    candidate = reference(case, "float32")
+    candidate[name] = candidate[name] * np.float32(1.001)
+    wrong = [row.name for row in compare(case, candidate).wrong]
+    assert name in wrong
+
+
+def test_the_precision_is_the_coarsest_of_the_candidates_types():
+    case = small_case()
+    right = reference(case, "float32")
+    names = ("outputs/logits", "outputs/loss")
+    candidate = {name: right[name].astype(np.float32) for name in names}
+    assert compare(case, candidate).precision == "float32"
+    candidate["outputs/loss"] = right["outputs/loss"].astype(np.float16)
+    assert compare(case, candidate).precision == "float16"
+    # Whoever computes in float64 and stores float32 is told what that costs.
+    assert compare(case, right, precision="float64").status == 1
+
+
+def test_a_histogram_counts_errors_in_decades_of_the_noise():
+    exact = np.zeros(6)
+    given = np.array([0, 1e-4, 0.5, 5, 5e7, np.nan])
+    counts = histogram(given, exact, Floor(1.0, 1.0))
+    assert counts == (2, 0, 0, 1, 1, 0, 0, 0, 0, 0, 2)
+    assert histogram(given, exact, Floor(0.0, 0.0)) == (1, *9 * (0,), 5)
+    assert sum(histogram(given, np.full(6, -1e300), Floor(1.0, 1.0))) == 0

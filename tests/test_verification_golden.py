@@ -67,6 +67,9 @@ def test_the_manifest_tells_the_axes_and_where_each_tensor_comes_from(
             unused = entry["name"].endswith(".position_embeddings.weight") and bool(changes)
             seeds = "outputs/" in str(entry) or entry["name"].startswith("backward/")
             assert entry.get("from") or unused or seeds, entry
+        if entry["name"].startswith("forward/") and entry["name"].endswith("LayerNorm"):
+            assert entry["settings"] == {"eps": case.config.layer_norm_eps}
+            assert entry["functions"] == ["layer_norm_forward"]
     assert sizes["hidden_size"] == 8
     assert sizes["sequence"] == 8
 
@@ -157,3 +160,37 @@ def test_the_recorded_files_are_those_that_the_reference_gives_today(name):
 def test_the_recorded_files_are_small():
     assert {path.stem for path in DIRECTORY.iterdir()} == set(FILES)
     assert sum(path.stat().st_size for path in DIRECTORY.iterdir()) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tensors": [{"name": ["x"]}]}, "no manifest that can be read"),
+        ({"tensors": [3]}, "no manifest that can be read"),
+        ({"class": ["AlbertModel"]}, "a manifest of no class that is known"),
+        ({"structure": 3}, "its manifest makes no model"),
+        ({"structure": {"heads": 3}}, "its manifest makes no model"),
+        ({"config": {"vocab_size": 31}}, "lacks parameters/.* of shape"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_one_error(path, change, message):
+    manifest = read_golden(path).manifest
+    if "config" in change:
+        change = {"config": manifest["config"] | change["config"]}
+    rewritten(path, manifest=json.dumps(manifest | change))
+    with pytest.raises(FileFormatError, match=message):
+        read_golden(path)
+
+
+def test_a_manifest_that_is_nested_too_deeply_is_one_error(path):
+    rewritten(path, manifest="[" * 100_000)
+    with pytest.raises(FileFormatError, match="no manifest that can be read"):
+        read_golden(path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_a_golden_file_of_other_types_is_refused(path, dtype):
+    name = "outputs/logits" if dtype == "float32" else "inputs/input_ids"
+    rewritten(path, {name: read_golden(path).tensors[name].astype(dtype)})
+    with pytest.raises(FileFormatError, match=f"{name} is of dtype {dtype}"):
+        read_golden(path)

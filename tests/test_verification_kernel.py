@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import albert_np.functions
@@ -186,3 +187,88 @@ def test_a_file_that_cannot_be_run_is_one_error(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match="mine.py cannot be run: "):
         load_kernel(f"{path}:f", "layer_norm")
+
+
+@pytest.mark.parametrize(
+    ("text", "function", "operation", "message"),
+    [
+        ("def f(query, key, value, attention_mask): pass", "f", "attention", "attention_mask=None"),
+        ("def f(query, key, value, dropout=None, attention_mask=None): pass", "f", "attention",
+         "expected \\(query, key, value, attention_mask=None\\) or \\(query_key_value, num_att"),
+        ("def f(q, k, v): pass", "f", "attention", "f of .* takes \\(q, k, v\\); expected"),
+        ("def f(x, approximate): pass", "f", "gelu_new", "expected \\(x\\)"),
+        ("def f(x, weight, bias, axis=-1, eps=0): pass", "f", "layer_norm", "bias, eps\\)"),
+    ],
+)  # fmt: skip
+def test_other_arguments_are_one_error(tmp_path, text, function, operation, message):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_kernel(f"{path}:{function}", operation)
+
+
+def test_a_kernel_that_ends_python_is_wrong(tmp_path):
+    report = checked(tmp_path, "import sys\ndef gelu_new(x): sys.exit(0)\n", "gelu_new")
+    assert "gelu_new raises SystemExit: 0" in report.results[0].failure.message
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new"),
+    [
+        ("gelu_new", "0.044715", "0.4"),
+        ("layer_norm", "dy.sum(axis=rows)", "dy.sum(axis=rows) * 2"),
+        ("loss", " * (labels >= 0)[:, None]", ""),
+        ("attend", "/ p.sum(axis=-1, keepdims=True)", ""),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_the_program_of_each_operation_and_type_runs(tmp_path, function, old, new, dtype):
+    text = f"import beside\n{RIGHT.replace(old, new)}"
+    if dtype != "float32":
+        text = text.replace("np.float32(", "(")
+    if dtype in ("float16", "bfloat16"):
+        pytest.importorskip("ml_dtypes", reason="the extra `verify` is not installed")
+    (tmp_path / "beside.py").write_text("")
+    report = checked(tmp_path, text, function, dtype=dtype)
+    failure = next(result.failure for result in report.results if result.failure is not None)
+    ran = subprocess.run(
+        [sys.executable, "-c", failure.code], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("given: ")
+
+
+def test_the_seed_and_the_number_of_examples_are_those_asked_for(tmp_path):
+    def seen(seed):
+        path = tmp_path / "mine.py"
+        path.write_text("drawn = []\ndef gelu_new(x):\n    drawn.append(x.copy())\n    return x\n")
+        kernel = load_kernel(f"{path}:gelu_new", "gelu_new")
+        check_kernel(kernel, examples=5, seed=seed)
+        return [x.tobytes() for x in kernel.functions["forward"].__globals__["drawn"]]
+
+    assert seen(0) == seen(0) != seen(1)
+    assert checked(tmp_path, RIGHT, "gelu_new", examples=7).results[0].cases <= 7
+    with pytest.raises(ValueError, match="--examples is 0; expected 1 or more"):
+        checked(tmp_path, RIGHT, "gelu_new", examples=0)
+
+
+def test_hard_values_are_among_the_cases(tmp_path):
+    """Huge, tiny and subnormal numbers, equal scores, one key, and masks that leave nothing."""
+    text = RIGHT + "\nseen = []\nplain = attend\n" + (
+        "def attend(query, key, value, attention_mask=None):\n"
+        "    seen.append((query.copy(), value.copy(), attention_mask))\n"
+        "    return plain(query, key, value, attention_mask)\n"
+    )  # fmt: skip
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    kernel = load_kernel(f"{path}:attend", "attention")
+    assert check_kernel(kernel, examples=300).is_right
+    seen = kernel.functions["forward"].__globals__["seen"]
+    values = [np.abs(value[value != 0]).max(initial=0) for _, value, _ in seen]
+    tiny = np.finfo(np.float32).tiny
+    assert any(0 < value < tiny for value in values)  # subnormal
+    assert any(tiny <= value < 1e-30 for value in values)
+    assert any(value > 1e30 for value in values)
+    assert any(query.shape[2] == 1 for query, _, _ in seen)
+    assert any(query.size > 1 and np.ptp(query) == 0 for query, _, _ in seen)
+    assert any(mask is not None and not mask.any(axis=-1).all() for _, _, mask in seen)

@@ -1,8 +1,18 @@
 """`albert-np verify`: whether another ALBERT is right, and where it is wrong."""
 
+from pathlib import Path
+
 from albert_np.cli import verify_kernel, verify_run
 from albert_np.cli.arguments import filled
-from albert_np.cli.verify_shared import add_case, add_reports, case_of_options, show, track
+from albert_np.cli.verify_shared import (
+    add_case,
+    add_reports,
+    case_of_options,
+    check_place,
+    check_reports,
+    show,
+    track,
+)
 
 GOLDEN_EXAMPLES = """\
 examples:
@@ -68,19 +78,26 @@ def add_compare(subcommands):
 def run_golden(options):
     from albert_np.verification import write_golden
 
+    check_place(options.output)
     tensors = write_golden(options.output, case_of_options(options))
-    size = sum(array.nbytes for array in tensors.values())
+    size = Path(options.output).stat().st_size
     print(f"{options.output}: {len(tensors)} tensors, {size:,} bytes")
 
 
 def run_compare(options):
-    from albert_np.verification import compare, map_names, read_candidate, read_golden
-    from albert_np.verification.candidate import read_mapping
+    from albert_np.verification import (
+        compare,
+        map_names,
+        read_candidate,
+        read_golden,
+        read_mapping,
+    )
 
+    check_reports(options)
     candidate = read_candidate(options.candidate)
     if options.mapping is not None:
         candidate = map_names(candidate, read_mapping(options.mapping))
     comparison = compare(
-        read_golden(options.golden).case, candidate, precision=options.precision, track=track
+        read_golden(options.golden), candidate, precision=options.precision, track=track
     )
     return show(options, comparison, candidate)

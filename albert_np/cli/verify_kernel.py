@@ -1,5 +1,8 @@
 """`albert-np verify kernel`: a single function against the float64 reference."""
 
+import sys
+from contextlib import redirect_stdout
+
 from albert_np.cli.arguments import add_json
 from albert_np.cli.output import new_console, new_table, print_json
 
@@ -19,7 +22,7 @@ arrays are NumPy's; they are given in this order:
               or  query_key_value (B, S, 3H), num_attention_heads, attention_mask -> (B, S, H)
 attention_mask is bool, (B, S), True where a key is attended to; it is left out where all are. A row
 without any is the mean of all values. Attention is the first kind if its first parameter is named
-query. A function that has no parameter eps or attention_mask is not given it.
+query. A function that has no parameter eps or attention_mask is not given it, and this is said.
 
 the function FUNCTION (or FUNCTION_forward) returns its result, or its result and a cache.
 FUNCTION_backward is given the gradient of the result, then the cache if there is one, else
@@ -30,8 +33,8 @@ has a parameter of that name. It returns the gradients of x, weight, bias (layer
 
 EXAMPLES = """\
 examples:
-  albert-np verify kernel mine.py:layer_norm --op layer_norm
-  albert-np verify kernel mine.py:attention --op attention --dtype float16 --examples 1000
+  $ albert-np verify kernel mine.py:layer_norm --op layer_norm
+  $ albert-np verify kernel mine.py:attention --op attention --dtype float16 --examples 1000
 
 exit status: 0 right, 1 wrong, 2 could not be checked.
 """
@@ -62,8 +65,9 @@ def add(commands):
 def run(options):
     from albert_np.verification.kernel import check_kernel, load_kernel
 
-    kernel = load_kernel(options.kernel, options.op)
-    report = check_kernel(kernel, options.dtype, options.examples, options.seed)
+    with redirect_stdout(sys.stderr):  # what the function prints is no part of the answer
+        kernel = load_kernel(options.kernel, options.op)
+        report = check_kernel(kernel, options.dtype, options.examples, options.seed)
     if options.json:
         print_json(as_json(report, options.op))
     else:

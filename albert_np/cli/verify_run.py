@@ -1,10 +1,29 @@
 """`albert-np verify run`: a candidate that is run here."""
 
+import sys
+from contextlib import redirect_stdout
+
 from albert_np.cli.arguments import filled
-from albert_np.cli.verify_shared import add_case, add_reports, case_of_options, show, track
+from albert_np.cli.verify_shared import (
+    add_case,
+    add_reports,
+    case_of_options,
+    case_options,
+    check_reports,
+    show,
+    track,
+)
 
 ATTENTIONS = ("sdpa", "eager")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
+LONGEST_TIMEOUT = 1_000_000  # seconds; the system cannot count many more
+# Options that go with some kinds of candidates alone.
+GO_WITH = {
+    "attention": ("transformers",),
+    "as_is": ("onnx",),
+    "timeout": ("command",),
+    "dtype": ("transformers", "callable", "command"),
+}
 
 DESCRIPTION = """\
 Run another ALBERT, and compare all that can be seen of it. What it is given is a golden file's, or
@@ -12,7 +31,7 @@ what `albert-np verify golden` would have drawn from the same arguments.
 
 --transformers   Hugging Face's class of the same name: it loads the checkpoint of --model, or is
                  given the parameters. Hooks give the intermediates, autograd the gradients.
---onnx           a file, by ONNX Runtime; intermediates are found by the names of torch's exporter.
+--onnx           a file, by ONNX Runtime; intermediates are found by what torch's exporters tell.
 --callable       function(parameters, inputs, config) returns a dictionary of arrays by the names of
                  a golden file (a name without a slash is an output's), or a torch.nn.Module, which
                  is called with the inputs by name, and looked into by the names of its modules.
@@ -22,10 +41,10 @@ what `albert-np verify golden` would have drawn from the same arguments.
 """
 EXAMPLES = """\
 examples:
-  albert-np verify run --transformers --attention eager --text "Paris is in France."
-  albert-np verify run --onnx model.onnx --model DIR --html report.html
-  albert-np verify run --callable mine.py:forward --golden golden.safetensors
-  albert-np verify run --command "./albert {input} {output}" --timeout 60
+  $ albert-np verify run --transformers --attention eager --text "Paris is in France."
+  $ albert-np verify run --onnx model.onnx --model DIR --html report.html
+  $ albert-np verify run --callable mine.py:forward --golden golden.safetensors
+  $ albert-np verify run --command "./albert {input} {output}" --timeout 60
 
 exit status: 0 right, 1 differs, 2 could not be compared.
 """
@@ -45,14 +64,14 @@ def add(commands):
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
-        default="float32",
         help="what the candidate computes in, or is given (default: float32)",
     )
+    parser.add_argument("--attention", choices=ATTENTIONS, help="of transformers (default: sdpa)")
     parser.add_argument(
-        "--attention", choices=ATTENTIONS, default="sdpa", help="of transformers (default: sdpa)"
-    )
-    parser.add_argument(
-        "--as-is", action="store_true", help="ONNX: do not look into the file; its outputs alone"
+        "--as-is",
+        action="store_true",
+        default=None,
+        help="ONNX: do not look into the file; its outputs alone",
     )
     parser.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="end a program that is not done by then"
@@ -64,12 +83,27 @@ def add(commands):
 def run(options):
     from albert_np.verification import compare, read_golden
 
-    if options.timeout is not None and not options.timeout > 0:
-        raise ValueError(f"--timeout is {options.timeout:g}; expected more than 0")
-    golden = options.golden
-    case = case_of_options(options) if golden is None else read_golden(golden).case
-    tensors, could_not = _candidate(options, case)
-    return show(options, compare(case, tensors, track=track), tensors, could_not)
+    _check(options)
+    check_reports(options)
+    golden = None if options.golden is None else read_golden(options.golden)
+    case = case_of_options(options) if golden is None else golden.case
+    with redirect_stdout(sys.stderr):  # what a candidate prints is no part of the answer
+        tensors, could_not = _candidate(options, case)
+    return show(options, compare(golden or case, tensors, track=track), tensors, could_not)
+
+
+def _check(options):
+    """Refuse options that would not be read."""
+    if options.golden is not None and (given := case_options(options)):
+        raise ValueError(f"--golden holds what is given; {given[0]} does not go with it")
+    for name, kinds in GO_WITH.items():
+        if getattr(options, name) is not None and not any(getattr(options, kind) for kind in kinds):
+            named = " or ".join(f"--{kind}" for kind in kinds)
+            raise ValueError(f"--{name.replace('_', '-')} goes with {named} alone")
+    if options.timeout is not None and not 0 < options.timeout <= LONGEST_TIMEOUT:
+        raise ValueError(
+            f"--timeout is {options.timeout:g}; expected more than 0, at most {LONGEST_TIMEOUT:,}"
+        )
 
 
 def _candidate(options, case):
@@ -80,18 +114,17 @@ def _candidate(options, case):
         return run_onnx(case, options.onnx, options.as_is)
     from albert_np.verification import live, of_torch, read_candidate
 
+    dtype = options.dtype or "float32"
     if options.callable is not None:
-        return live.run_callable(case, options.callable, options.dtype)
+        return live.run_callable(case, options.callable, dtype)
     if options.command is not None:
-        return live.run_command(
-            case, options.command, read_candidate, options.dtype, options.timeout
-        )
+        return live.run_command(case, options.command, read_candidate, dtype, options.timeout)
+    attention = options.attention or "sdpa"
     if options.golden is None and options.config is None:
         from albert_np.checkpoint import resolve_directory
 
-        module = of_torch.transformers_checkpoint(
-            resolve_directory(options.model), case, options.attention, options.dtype
-        )
+        directory = resolve_directory(options.model)
+        module = of_torch.transformers_checkpoint(directory, case, attention, dtype)
     else:
-        module = of_torch.transformers_module(case, options.attention, options.dtype)
+        module = of_torch.transformers_module(case, attention, dtype)
     return of_torch.run_module(case, module)

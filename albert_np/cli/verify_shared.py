@@ -1,7 +1,19 @@
 """What the commands of `albert-np verify` share: what is verified, and how it is reported."""
 
-from albert_np.cli.arguments import add_json, filled
+from pathlib import Path
+
+from albert_np.cli.arguments import DEFAULT_MODEL, add_json, filled
 from albert_np.cli.output import print_json, with_progress
+
+# What is verified, by the options of `add_case`, where they are not given.
+CASE = {
+    "model": DEFAULT_MODEL,
+    "config": None,
+    "seed": 0,
+    "class": None,
+    "text": None,
+    "shape": (2, 8),
+}
 
 
 def add_case(parser):
@@ -10,7 +22,6 @@ def add_case(parser):
     which.add_argument(
         "--model",
         type=filled,
-        default="tiny",
         metavar="DIR",
         help="a checkpoint (default: the small model that ships)",
     )
@@ -20,8 +31,8 @@ def add_case(parser):
         metavar="FILE",
         help="a config.json, or a published size such as albert-base-v2: weights are drawn",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws (default: 0)")
-    parser.add_argument("--class", dest="model_class", metavar="CLASS", help="(default: as saved)")
+    parser.add_argument("--seed", type=int, metavar="N", help="draws (default: 0)")
+    parser.add_argument("--class", metavar="CLASS", help="(default: as saved)")
     parser.add_argument(
         "--text", action="append", metavar="TEXT", help="with --model; several are a batch"
     )
@@ -29,10 +40,15 @@ def add_case(parser):
         "--shape",
         type=int,
         nargs=2,
-        default=(2, 8),
         metavar=("B", "S"),
         help="of what is drawn where there is no text (default: 2 8)",
     )
+    parser.set_defaults(**CASE)
+
+
+def case_options(options):
+    """Those options of `add_case` that are given."""
+    return [f"--{name}" for name, default in CASE.items() if getattr(options, name) != default]
 
 
 def add_reports(parser):
@@ -41,6 +57,23 @@ def add_reports(parser):
     parser.add_argument(
         "--html", type=filled, metavar="FILE", help="write a page with the model's graph, too"
     )
+
+
+def check_reports(options):
+    """Refuse a page that cannot be written, before what it is to show is computed."""
+    from albert_np.verification.report import template_library
+
+    if options.html is not None:
+        template_library()
+        check_place(options.html)
+
+
+def check_place(path):
+    """Refuse a place that no file can be written to, before what is to be written is computed."""
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"no directory {Path(path).parent}, to write {path} to")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a directory; expected a file to write")
 
 
 def show(options, comparison, candidate, could_not=()):
@@ -71,9 +104,7 @@ def show(options, comparison, candidate, could_not=()):
     if options.json:
         print_json(as_json(comparison, diagnosis, could_not))
     else:
-        for reason in could_not:
-            print(f"not compared: {reason}")
-        print(message(comparison, diagnosis))
+        print(message(comparison, diagnosis, could_not))
     return comparison.status
 
 
@@ -84,31 +115,44 @@ def track(items, description):
 
 def case_of_options(options):
     """The case that the arguments of `add_case` ask for."""
-    import albert_np
-    from albert_np.cli.loading import saved_class
-    from albert_np.verification.case import CLASSES, case_of, draw_case
+    from albert_np.verification.case import case_of, draw_case
 
-    if options.seed < 0 or min(options.shape) < 1:
-        raise ValueError(f"--seed {options.seed} --shape {options.shape}: expected no less than 1")
-    if options.model_class not in (None, *CLASSES):
-        raise ValueError(
-            f"--class is {options.model_class!r}; expected one of {', '.join(CLASSES)}"
-        )
+    _check_case(options)
     config = _config(options)
-    model_class = saved_class(config)
-    if options.model_class is not None:
-        model_class = getattr(albert_np, options.model_class)
+    model_class = _class(options, config)
     if options.config is not None:
-        if options.text:
-            raise ValueError("--text needs a tokenizer, and so --model, not --config")
         return draw_case(model_class, config, options.seed, tuple(options.shape))
     model = model_class.from_pretrained(options.model, dtype="float64", seed=options.seed)
     return case_of(model, _inputs(options, model))
 
 
-def _config(options):
-    from pathlib import Path
+def _check_case(options):
+    if options.seed < 0:
+        raise ValueError(f"--seed is {options.seed}; expected 0 or more")
+    if min(options.shape) < 1:
+        raise ValueError(f"--shape is {options.shape[0]} {options.shape[1]}; expected 1 or more")
+    if options.text and options.config is not None:
+        raise ValueError("--text needs a tokenizer, and so --model, not --config")
+    if options.text and options.shape != CASE["shape"]:
+        raise ValueError(
+            "--shape is of what is drawn, and --text has its own; expected one of them"
+        )
 
+
+def _class(options, config):
+    import albert_np
+    from albert_np.cli.loading import saved_class
+    from albert_np.verification.case import CLASSES
+
+    name = getattr(options, "class")
+    if name is None:
+        return saved_class(config)
+    if name not in CLASSES:
+        raise ValueError(f"--class is {name!r}; expected one of {', '.join(CLASSES)}")
+    return getattr(albert_np, name)
+
+
+def _config(options):
     from albert_np import AlbertConfig
     from albert_np.config import PUBLISHED
     from albert_np.files import read_json_object
@@ -117,6 +161,10 @@ def _config(options):
         return AlbertConfig.from_pretrained(options.model)
     if options.config.removeprefix("albert/") in PUBLISHED:
         return AlbertConfig.published(options.config)
+    if not Path(options.config).is_file():
+        raise FileNotFoundError(
+            f"no file {options.config}, nor a published size; they are {', '.join(PUBLISHED)}"
+        )
     return AlbertConfig.from_dict(read_json_object(Path(options.config)))
 
 

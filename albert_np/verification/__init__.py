@@ -4,7 +4,7 @@ from albert_np.verification.candidate import map_names, read_candidate, read_map
 from albert_np.verification.case import Case, case_of, draw_case
 from albert_np.verification.compare import Comparison, compare
 from albert_np.verification.diagnosis import Diagnosis, diagnose
-from albert_np.verification.golden import read_golden, write_golden
+from albert_np.verification.golden import Golden, read_golden, write_golden
 from albert_np.verification.message import message
 from albert_np.verification.reference import reference
 
@@ -12,6 +12,7 @@ __all__ = [
     "Case",
     "Comparison",
     "Diagnosis",
+    "Golden",
     "assert_matches",
     "case_of",
     "compare",
@@ -34,7 +35,7 @@ def assert_matches(candidate, case, *, mapping=None, precision=None):
     ----------
     candidate : dict of str to array, str or Path
         Its tensors, or the file or directory that holds them: see `read_candidate`.
-    case : Case, str or Path
+    case : Case, Golden, str or Path
         What it was given; or a golden file.
     mapping : dict, optional
         See `map_names`.
@@ -49,8 +50,8 @@ def assert_matches(candidate, case, *, mapping=None, precision=None):
         If something is not as it should be: see `read_candidate`, `read_golden`, `map_names` and
         `compare`.
     """
-    if not isinstance(case, Case):
-        case = read_golden(case).case
+    if not isinstance(case, Case | Golden):
+        case = read_golden(case)
     if not isinstance(candidate, dict):
         candidate = read_candidate(candidate)
     if mapping is not None:

@@ -154,7 +154,11 @@ class Walk:
         }
         if not targets:
             return
-        sizes = [array.size for array in _arrays(operation.inputs[name] for name in targets)]
+        sizes = [
+            part.size
+            for argument, names in targets.items()
+            for part in take_apart(operation.inputs[argument], len(names))
+        ]
         between = _between(operation.name, incoming.values())
         gradients = [gradient_name(name) for names in targets.values() for name in names]
         count = self._count([*self._sources(node), *incoming.values()], sizes, gradients)

@@ -1,16 +1,30 @@
 """A candidate's tensors: read from files, and given the reference's names and layouts."""
 
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from albert_np.errors import FileFormatError
 from albert_np.files import read_json_object
-from albert_np.shards import stored_tensors
+from albert_np.shards import DTYPES, stored_tensors
 from albert_np.verification.precision import bfloat16_library
 
 STEPS = ("reshape", "transpose")
+OTHER_DTYPES = ("BOOL", "U16", "U32", "U64")  # of masks and ids, as safetensors calls them
+# What NumPy raises about a file that is not whole, or of another kind.
+UNREADABLE = (
+    EOFError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_candidate(path):
@@ -103,12 +117,11 @@ def _mapped(name, array, entry):
     """The tensors that one of the candidate's becomes: pairs of name and array."""
     if entry is None:
         return
-    if not isinstance(entry, dict):
-        entry = {"name": entry}
-    names = entry.get("name")
+    whole = entry if isinstance(entry, dict) else {"name": entry}
+    names = whole.get("name")
     names = [names] if isinstance(names, str) else names
-    layout = entry.get("layout", [])
-    if not _is_entry(entry, names, layout):
+    layout = whole.get("layout", [])
+    if not _is_entry(whole, names, layout):
         raise ValueError(
             f"the mapping of {name} is {entry}; expected a name, null, or "
             '{"name": name or names, "layout": [{"reshape": […]} or {"transpose": […]}, …]}'
@@ -118,7 +131,7 @@ def _mapped(name, array, entry):
             ((kind, numbers),) = step.items()
             array = array.reshape(numbers) if kind == "reshape" else array.transpose(numbers)
         parts = [array] if len(names) == 1 else np.split(array, len(names))
-    except (IndexError, ValueError) as error:
+    except (IndexError, OverflowError, ValueError) as error:
         raise ValueError(
             f"the mapping of {name} does not fit it: its shape is {array.shape}: {error}"
         ) from error
@@ -148,6 +161,11 @@ def _read_safetensors(path):
 
 def _stored_as(tensor):
     """A tensor in its own type: bfloat16 is read as float32."""
+    if tensor.dtype not in (*DTYPES.values(), *OTHER_DTYPES):
+        raise FileFormatError(
+            f"{tensor.where} is of dtype {tensor.dtype}; "
+            f"expected one of {', '.join(DTYPES.values())}"
+        )
     array = tensor.read()
     return array.astype(bfloat16_library().bfloat16) if tensor.dtype == "bfloat16" else array
 
@@ -155,9 +173,12 @@ def _stored_as(tensor):
 def _read_npz(path):
     try:
         # Opened here, since NumPy leaves a file open that it cannot read.
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: _with_bfloat16(file[name]) for name in file.files}
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("it holds one array, as an .npy file does")
+            return {name: _as_numbers(file[name]) for name in file.files}
+    except UNREADABLE as error:
         raise FileFormatError(f"{path} is not a complete .npz file of numbers: {error}") from error
 
 
@@ -166,14 +187,19 @@ def _read_directory(path):
     for file in sorted(path.rglob("*.npy")):
         name = file.relative_to(path).as_posix().removesuffix(".npy")
         try:
-            tensors[name] = _with_bfloat16(np.load(file, allow_pickle=False))
-        except (EOFError, OSError, ValueError) as error:
-            raise FileFormatError(f"{file} is not a complete .npy file: {error}") from error
+            with open(file, "rb") as opened:
+                tensors[name] = _as_numbers(np.load(opened, allow_pickle=False))
+        except UNREADABLE as error:
+            raise FileFormatError(
+                f"{file} is not a complete .npy file of numbers: {error}"
+            ) from error
     if not tensors:
         raise FileFormatError(f"{path} has no .npy file; expected one for each tensor")
     return tensors
 
 
-def _with_bfloat16(array):
-    """NumPy writes bfloat16 as two bytes of no type."""
+def _as_numbers(array):
+    """An array that NumPy has read; it writes bfloat16 as two bytes of no type."""
+    if not isinstance(array, np.ndarray):  # an archive, or a file in one that is no array
+        raise ValueError("it holds what is no array")
     return array.view(bfloat16_library().bfloat16) if array.dtype == "V2" else array

@@ -60,12 +60,21 @@ class Case(NamedTuple):
         Returns
         -------
         AlbertPreTrainedModel
+
+        Raises
+        ------
+        ValueError
+            If the case lacks a parameter, or has it of another shape.
         """
         model = self.model_class(
             self.config, seed=None, dtype=dtype, backend=backend, **self.structure
         )
         for name, array in model.parameters.items():
-            array[...] = self.parameters[name]
+            given = self.parameters.get(name)
+            if np.shape(given) != array.shape:
+                has = "no such parameter" if given is None else f"one of shape {np.shape(given)}"
+                raise ValueError(f"the case has {has}: {name}; expected shape {array.shape}")
+            array[...] = given
         return model
 
     @property
@@ -104,14 +113,16 @@ def case_of(model, inputs):
     Returns
     -------
     Case
-        With the parameters as float64.
+        With the parameters as float64, and a configuration that asks for no more outputs than the
+        class always has.
     """
     parameters = {name: array.astype(np.float64) for name, array in model.parameters.items()}
     has_pooler = any("pooler.weight" in name for name in parameters)
     structure = {}
     if type(model) is albert_np.AlbertModel and not has_pooler:
         structure = {"add_pooling_layer": False}
-    return Case(type(model), model.config, parameters, inputs, structure)
+    config = model.config.changed(output_attentions=False, output_hidden_states=False)
+    return Case(type(model), config, parameters, inputs, structure)
 
 
 def draw_case(model_class, config, seed=0, shape=(2, 8), **structure):
@@ -231,7 +242,7 @@ def draw_output_gradients(model, inputs, generator):
     dict of str to array
         Under `gradient_of.OUTPUT`.
     """
-    outputs = model(**inputs)
+    outputs = model(**inputs, return_dict=True, output_attentions=False, output_hidden_states=False)
     return {
         f"{GRADIENT_OF}{name}": _float32_numbers(generator, outputs[name].shape)
         for name in outputs.keys()  # noqa: SIM118 (iterating gives the values)

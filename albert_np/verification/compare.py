@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from albert_np.errors import FileFormatError
 from albert_np.verification.alone import Walk
+from albert_np.verification.golden import Golden
 from albert_np.verification.graph import graph_of
 from albert_np.verification.noise import (
     DRAWS,
@@ -14,11 +16,14 @@ from albert_np.verification.noise import (
     combined,
     deviation,
     errors_between,
+    has_masked_scores,
     histogram,
     is_hidden,
 )
 from albert_np.verification.precision import PRECISIONS, get_precision
 from albert_np.verification.reference import tensors_of, traced
+
+GIVEN = ("parameters/", "inputs/")  # what a model is given; it computes all the rest
 
 
 @dataclass
@@ -154,7 +159,8 @@ def compare(case, candidate, *, precision=None, track=None):
 
     Parameters
     ----------
-    case : Case
+    case : Case or Golden
+        The numbers of a golden file are held to those of its case first.
     candidate : dict of str to array
         Any of the names that `reference` gives; floating arrays, of the shapes there.
     precision : {"float64", "float32", "float16", "bfloat16"}, optional
@@ -169,16 +175,23 @@ def compare(case, candidate, *, precision=None, track=None):
     Raises
     ------
     ValueError
-        If the candidate has no tensor that can be compared.
+        If the candidate has no tensor that can be compared, or the case has no results that are
+        numbers.
+    FileFormatError
+        If a golden file does not hold what its case gives.
     """
     track = track or (lambda items, description: items)
+    case, stored = (case.case, case.tensors) if isinstance(case, Golden) else (case, {})
     trace = traced(case)
     exact = tensors_of(case, trace)
+    _check_is_finite(exact)
+    check_stored(case, stored, exact, track)
+    del stored
     given, could_not = comparable(candidate, exact)
     if not given:
         raise ValueError(_nothing(could_not))
     precision = get_precision(precision or coarsest(given))
-    given = {name: _readable(array) for name, array in given.items()}
+    given = {name: readable(array) for name, array in given.items()}
     judged = errors_and_floors(
         lambda generator: tensors_of(case, traced(case, precision.name, generator)),
         exact,
@@ -190,11 +203,11 @@ def compare(case, candidate, *, precision=None, track=None):
     for name, (errors, floor) in judged.items():
         rows[name] = Row(name, errors, floor, precision.unit_roundoff)
         rows[name].histogram = histogram(given[name], exact[name], floor)
+    usable = {name: x for name, x in given.items() if _is_usable(x, exact[name])}
     missing = [name for name in exact if name not in given]
     graph = graph_of(case, trace)
     del exact
     _forget_results(trace)
-    usable = {name: array for name, array in given.items() if _is_usable(array)}
     walk = Walk(graph, case.parameters, usable, precision)
     with np.errstate(over="ignore", invalid="ignore"):
         for alone in walk.forward(lambda nodes: track(nodes, "each operation alone")):
@@ -204,6 +217,52 @@ def compare(case, candidate, *, precision=None, track=None):
                 rows[alone.name].alone = alone
     sources = graph.sources()
     return Comparison(case, precision.name, list(rows.values()), could_not, missing, sources)
+
+
+def check_stored(case, stored, exact, track):
+    """Hold what a golden file stores to what is computed of its case.
+
+    On the machine that wrote it they are equal; on another, to the noise of float64, for which the
+    reference is then run again.
+
+    Parameters
+    ----------
+    case : Case
+    stored, exact : dict of str to array
+        The file's tensors, and the reference's.
+    track : callable
+        See `compare`.
+
+    Raises
+    ------
+    FileFormatError
+        If they are not: some were altered, or the file is of a version that computes otherwise.
+    """
+    unlike = {}
+    for name, array in stored.items():
+        if name not in exact or array.shape != exact[name].shape:
+            raise FileFormatError(
+                f"the golden file holds {name} of shape {array.shape}, which its case does not "
+                "give: it was altered, or written by another version"
+            )
+        if not np.array_equal(array, exact[name]):
+            unlike[name] = array
+    if not unlike:
+        return
+    judged = errors_and_floors(
+        lambda generator: tensors_of(case, traced(case, "float64", generator)),
+        exact,
+        unlike,
+        PRECISIONS["float64"],
+        track,
+    )
+    for name, (errors, floor) in judged.items():
+        if not floor.multiple(errors) <= LIMIT:
+            raise FileFormatError(
+                f"the golden file's {name} is not what its case gives, by "
+                f"{floor.multiple(errors):.3g} × noise in float64: it was altered, or written by "
+                "another version"
+            )
 
 
 def comparable(candidate, exact):
@@ -229,7 +288,9 @@ def comparable(candidate, exact):
             could_not[name] = f"the reference has no tensor of this name{hint}"
         elif array.shape != exact[name].shape:
             could_not[name] = f"is of shape {array.shape}; expected {exact[name].shape}"
-        elif exact[name].dtype.kind == "f" and not is_floating(array.dtype):
+        elif not is_floating(array.dtype) and (
+            exact[name].dtype.kind == "f" or array.dtype.kind not in "iub"
+        ):
             could_not[name] = f"is of dtype {array.dtype}; expected a floating type"
         else:
             given[name] = array
@@ -277,6 +338,7 @@ def errors_and_floors(run, exact, given, precision, track):
     """
     errors = {name: errors_between(given[name], exact[name]) for name in exact if name in given}
     draws = {name: [] for name in errors}
+    computed = [name for name in errors if not name.startswith(GIVEN)]
 
     def add(draw):
         # In float64 a first run without a generator would be the reference itself.
@@ -288,7 +350,7 @@ def errors_and_floors(run, exact, given, precision, track):
     for draw in track(range(DRAWS), "the reference in the candidate's precision"):
         add(draw)
     for draw in range(DRAWS, MOST_DRAWS):
-        if not any(is_hidden(draws[name], errors[name], exact[name].size) for name in errors):
+        if not any(is_hidden(draws[name], errors[name], exact[name].size) for name in computed):
             break
         add(draw)
     return {
@@ -309,14 +371,25 @@ def _forget_results(trace):
         operation.output_gradients = operation.input_gradients = None
 
 
-def _readable(array):
-    """NumPy's own type for bfloat16, for which it has no arithmetic of its own."""
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+def readable(array):
+    """An array that can be computed with: NumPy has no arithmetic for bfloat16, nor for all ids."""
+    if array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
-def _is_usable(array):
-    """Whether operations can be run on it: it has no NaN, nor infinity but of masked scores."""
-    return array.dtype.kind != "f" or not (np.isnan(array).any() or np.isposinf(array).any())
+def _is_usable(array, exact):
+    """Whether operations can be run on it: it is finite, but for masked scores of −∞."""
+    if has_masked_scores(exact):
+        return not (np.isnan(array).any() or np.isposinf(array).any())
+    return bool(np.isfinite(array).all())
+
+
+def _check_is_finite(exact):
+    """A loss without a label is not a number, and nothing equals it."""
+    for name, array in exact.items():
+        if name.startswith("outputs/") and not np.isfinite(array).all():
+            raise ValueError(f"the reference's own {name} is not finite; is anything labelled?")
 
 
 def _nothing(could_not):

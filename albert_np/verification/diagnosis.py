@@ -6,10 +6,13 @@ would take long, so
 
 - a mistake is tried only if it changes one of the operations that lie before the first tensor that
   is wrong by itself, or the layer schedule, or how gradients are summed;
-- a trial ends at the first tensor that it does not meet, and that is how far it came;
-- what came furthest is then compared in full, with the noise of the reference with that mistake;
+- what a mistake leaves as it is, is not computed again (`rewriting.py`);
+- a trial ends at the first tensor that it does not meet, and that is how far it came: most end in
+  float32, far from the candidate, and only the others are run in float64, and then with noise;
+- what came furthest, and is not `FAR` from what it does not meet, is compared in full, with the
+  noise of the reference with that mistake;
 - where no single mistake explains the candidate, those that came furthest are tried with each of
-  those that change an operation which is wrong by itself.
+  those that change an operation which is wrong by itself; `MOST_PAIRS` at most.
 """
 
 from dataclasses import dataclass, field
@@ -17,15 +20,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from albert_np.verification.compare import errors_and_floors
+from albert_np.verification.compare import GIVEN, errors_and_floors, is_floating, readable
 from albert_np.verification.mistakes import MISTAKES, Mistake
-from albert_np.verification.noise import DRAWS, LIMIT, Floor, errors_between
+from albert_np.verification.noise import DRAWS, LIMIT, Floor, errors_between, root_mean_square
 from albert_np.verification.precision import PRECISIONS, get_precision
 from albert_np.verification.reference import tensor_name, tensors_of
 from albert_np.verification.rewriting import differentiate, rewritten_trace
 
 FLOAT64 = PRECISIONS["float64"]
 FINALISTS = 6  # of those that came furthest, how many are tried in full, or in pairs
+MOST_PAIRS = 1000
+MOST_NAMES = 5
+
+# A mistake may make rounding errors larger than they are in the reference: few do so by more than
+# `LIMIT`. So what is this far from the candidate, in the reference's noise, is not its mistake.
+FAR = LIMIT**2
 
 # Two explanations whose errors, as multiples of the noise, are within this factor on average are
 # alike: a root mean square over `DRAWS` draws is itself uncertain by about that.
@@ -34,6 +43,12 @@ ALIKE = 1 + 1 / DRAWS**0.5
 
 # Its masks are random, so that no reference can make it; but it leaves a trace: see `_dropout`.
 DROPOUT = Mistake("dropout_left_on", "Dropout is on, though nothing asked for it.")
+# Its weight may be any, so that no reference can make it either: see `_other_decoder`.
+OTHER_DECODER = Mistake(
+    "decoder_of_another_weight",
+    "The decoder is not tied to the word embedding: it has other values.",
+)
+DECODED = ("forward/predictions.decoder", "outputs/logits", "outputs/prediction_logits")
 
 
 class Explanation(NamedTuple):
@@ -81,6 +96,11 @@ class Diagnosis:
         How many mistakes, and pairs of them, were tried.
     before : (str, float)
         The tensor with the largest error without any mistake, and its multiple.
+    not_finite : list of str
+        Tensors with NaN or infinity. Where there are any, no mistake is tried.
+    given_others : list of str
+        Parameters and inputs that are not the reference's, where every operation is right for the
+        candidate's own.
     """
 
     explanation: object = None
@@ -88,6 +108,8 @@ class Diagnosis:
     alike: list = field(default_factory=list)
     tried: int = 0
     before: tuple = ("", 0.0)
+    not_finite: list = field(default_factory=list)
+    given_others: list = field(default_factory=list)
 
     @property
     def mistakes(self):
@@ -97,11 +119,7 @@ class Diagnosis:
     def lines(self):
         """The diagnosis in words: a list of lines; none where nothing is wrong."""
         if self.explanation is None:
-            if not self.tried:
-                return []
-            return [
-                f"No known mistake explains this, nor two of them together ({self.tried} tried)."
-            ]
+            return self._lines_without_explanation()
         lines = [f"{mistake.sentence} [{mistake.name}]" for mistake in self.mistakes]
         found, (worst, multiple) = self.explanation, self.before
         if found.mistakes == (DROPOUT,):
@@ -110,6 +128,12 @@ class Diagnosis:
                 f"In {found.compared} sums of a residual and attention's output, each number lacks "
                 f"the latter, or has it enlarged by one factor, to {found.multiple:.3g} times the "
                 "rounding. As the masks are random, no other mistake was tried.",
+            ]
+        if found.mistakes == (OTHER_DECODER,):
+            return [
+                *lines,
+                f"For {found.compared} tokens, {found.worst} is a linear map of what it should be "
+                f"one of, to {found.multiple:.3g} times the noise. What follows it was not judged.",
             ]
         lines.append(
             f"With that in the reference, all {found.compared} tensors meet it: the largest error "
@@ -124,6 +148,19 @@ class Diagnosis:
                 lines.append(f"{what}: {', '.join(other.name for other in others)}.")
         return lines
 
+    def _lines_without_explanation(self):
+        lines = []
+        if self.not_finite:
+            lines.append(f"No known mistake was tried: not finite are {_some(self.not_finite)}.")
+        if self.given_others:
+            lines.append(
+                "Every operation is right by itself for what the candidate is given; that is not "
+                f"what the reference is given: {_some(self.given_others)}."
+            )
+        if self.tried:
+            lines.append(f"No known mistake explains this; {self.tried}, and pairs, were tried.")
+        return lines
+
 
 class Trial(NamedTuple):
     """How far the reference with some mistakes in it meets a candidate.
@@ -133,10 +170,14 @@ class Trial(NamedTuple):
     mistakes : tuple of Mistake
     met : int
         How many tensors before the first that is not met; all of them, where all are.
+    distance : float
+        How far the first that is not met is, as a multiple of the noise; where all are met, the
+        root mean square of all of them.
     """
 
     mistakes: tuple
     met: int
+    distance: float
 
 
 class Bench:
@@ -153,12 +194,27 @@ class Bench:
         self.case = comparison.case
         self.precision = get_precision(comparison.precision)
         self.floors = {row.name: row.floor for row in comparison.rows}
+        # What has no floor is of a repetition that the reference does not have, or of another
+        # shape or type than there, and is then missing.
         self.candidate = {
-            name: np.asarray(array, np.float64)
-            for name, array in candidate.items()
+            name: readable(array)
+            for name, array in ((name, np.asarray(array)) for name, array in candidate.items())
             if name.startswith(("forward/", "outputs/", "backward/", "gradients/"))
-            and np.asarray(array).dtype.kind not in "iub"
+            and name not in comparison.missing
+            and is_floating(array.dtype)
         }
+        self._right = {}
+
+    def right(self, precision):
+        """The run without mistakes, forward, in a precision: kept, as what others are like."""
+        if precision not in self._right:
+            with np.errstate(all="ignore"):
+                self._right[precision] = rewritten_trace(self.case, (), precision)
+        return self._right[precision]
+
+    def forget(self):
+        """Let go of what is kept, where memory is needed for something else."""
+        self._right.clear()
 
     def try_out(self, mistakes):
         """Try mistakes, up to the first tensor that is not met.
@@ -171,19 +227,41 @@ class Bench:
         -------
         Trial
         """
-        met, draw = set(), {}
+        return self._far_off(mistakes) or self._tried(mistakes)
+
+    def _far_off(self, mistakes):
+        """The trial, where it ends far from a tensor of the forward pass; else None.
+
+        It is run in float32, in which the candidate's noise shows well enough, and takes half as
+        long; in float64 for a candidate in float64.
+        """
+        met = 0
+        self.right(self.precision.computed_in)
+        for name, array in next(self._by_pass(mistakes, self.precision.computed_in)).items():
+            if name in self.candidate:
+                multiple = self._multiple(name, array)
+                if not multiple <= LIMIT:
+                    return Trial(mistakes, met, multiple) if multiple > FAR else None
+                met += 1
+        return None
+
+    def _tried(self, mistakes):
+        """The trial, run in float64, and with noise where that of the reference is too little."""
+        met, draw = {}, {}
+        self.right("float64")
         draws = self._by_pass(mistakes, self.precision.name, np.random.default_rng(0))
         for exact in self._by_pass(mistakes):
             for name, array in exact.items():
                 if name not in self.candidate or name in met:
                     continue
-                if not self._meets(name, array):
+                met[name] = self._multiple(name, array)
+                if not met[name] <= LIMIT:
                     while name not in draw:
                         draw = next(draws)
-                    if not self._meets(name, array, draw[name]):
-                        return Trial(mistakes, len(met))
-                met.add(name)
-        return Trial(mistakes, len(met))
+                    met[name] = self._multiple(name, array, draw[name])
+                    if not met[name] <= LIMIT:
+                        return Trial(mistakes, len(met) - 1, met[name])
+        return Trial(mistakes, len(met), root_mean_square(np.array([*met.values()])))
 
     def explain(self, mistakes):
         """Compare every tensor with the reference with mistakes in it, and with its own noise.
@@ -234,27 +312,28 @@ class Bench:
         return True
 
     def _by_pass(self, mistakes, precision="float64", generator=None):
-        """The tensors of the forward pass; then, where there is a backward pass, all of them."""
+        """The tensors of the forward pass; then, if the candidate has gradients, all of them."""
+        like = self._right.get(precision) if generator is None else None
         with np.errstate(all="ignore"):  # a mistake may well overflow
-            trace = rewritten_trace(self.case, mistakes, precision, generator)
+            trace = rewritten_trace(self.case, mistakes, precision, generator, like)
             yield tensors_of(self.case, trace)
-            if self.case.gradients is not False:
+            if any(name.startswith(("backward/", "gradients/")) for name in self.candidate):
                 differentiate(self.case, trace)
                 yield tensors_of(self.case, trace)
 
-    def _meets(self, name, exact, draw=None):
-        """Whether a tensor is met, by the reference's noise, or what a draw of it shows."""
+    def _multiple(self, name, exact, draw=None):
+        """How far a tensor is, in multiples of the reference's noise, or what a draw shows."""
         given = self.candidate[name]
         if given.shape != exact.shape:
-            return False
+            return np.inf
         if name not in self.floors:  # of a repetition that the reference does not have
-            return True
+            return 0.0
         errors = errors_between(given, exact)
         floor = self.floors[name]
         if draw is not None:
             noise = errors_between(np.asarray(draw, np.float64), exact)
             floor = Floor(max(floor.rms, noise.rms), max(floor.largest, noise.largest))
-        return floor.at_least(self.precision.unit_roundoff, errors).multiple(errors) <= LIMIT
+        return floor.at_least(self.precision.unit_roundoff, errors).multiple(errors)
 
 
 def diagnose(comparison, candidate, *, mistakes=MISTAKES, track=None):
@@ -277,26 +356,37 @@ def diagnose(comparison, candidate, *, mistakes=MISTAKES, track=None):
     if not comparison.differs:
         return Diagnosis()
     track = track or (lambda items, description: items)
-    bench = Bench(comparison, candidate)
     worst = comparison.worst
     diagnosis = Diagnosis(before=(worst.name, worst.multiple))
+    diagnosis.not_finite = [
+        row.name for row in comparison.rows if not np.isfinite(row.errors.largest)
+    ]
+    if not comparison.wrong:
+        diagnosis.given_others = [
+            row.name for row in comparison.rows if row.differs and row.name.startswith(GIVEN)
+        ]
+    bench = Bench(comparison, candidate)
+    if diagnosis.not_finite or not bench.candidate:
+        return diagnosis
     diagnosis.explanation = _dropout(bench)
     if diagnosis.explanation is not None:
         diagnosis.tried = 1
         return diagnosis
     suspects = _suspects(mistakes, comparison.wrong[:1] or comparison.rows)
-    start = bench.try_out(()).met
+    start = bench.try_out(())
     singles = [bench.try_out((one,)) for one in track(suspects, "known mistakes")]
     diagnosis.tried = len(singles)
-    further = _furthest(one for one in singles if one.met > start)
-    if _conclude(diagnosis, bench, further):
+    further = _furthest(one for one in singles if _by_nearness(one) < _by_nearness(start))
+    if _conclude(diagnosis, bench, further, mistakes) or not comparison.wrong:
         return diagnosis
-    seconds = _suspects(mistakes, comparison.wrong or comparison.rows)
-    firsts = [trial.mistakes[0] for trial in further]
-    pairs = _pairs(firsts, seconds) or _pairs(suspects, suspects)
+    seconds = _suspects(mistakes, comparison.wrong)
+    firsts = [trial.mistakes[0] for trial in further if trial.met > start.met]
+    nearest = [trial.mistakes[0] for trial in sorted(singles, key=_by_nearness)]
+    pairs = (_pairs(firsts, seconds) or _pairs(nearest, nearest))[:MOST_PAIRS]
     trials = [bench.try_out(pair) for pair in track(pairs, "pairs of known mistakes")]
     diagnosis.tried += len(trials)
-    _conclude(diagnosis, bench, _furthest(trials))
+    if not _conclude(diagnosis, bench, _furthest(trials), mistakes):
+        diagnosis.explanation = _other_decoder(bench, comparison)
     return diagnosis
 
 
@@ -305,7 +395,7 @@ def _dropout(bench):
 
     Each number of residual + dropout(x) is then the residual, or the residual + c x, c > 1.
     """
-    trace = rewritten_trace(bench.case, ())
+    trace = bench.right("float64")
     names = {
         id(array): f"forward/{tensor_name(operation, output)}"
         for operation in trace
@@ -320,8 +410,8 @@ def _dropout(bench):
             *needed,
         }:
             continue
-        residual, x = (bench.candidate[one] for one in needed)
-        multiple = _kept_or_dropped(bench.candidate[name], residual, x, bench.precision)
+        y, residual, x = (bench.candidate[one].astype(np.float64) for one in (name, *needed))
+        multiple = _kept_or_dropped(y, residual, x, bench.precision)
         if not multiple <= LIMIT:
             return None
         compared += 1
@@ -330,19 +420,51 @@ def _dropout(bench):
 
 
 def _kept_or_dropped(y, residual, x, precision):
-    """How far y − residual is from 0 or c x, c > 1, in roundings; infinite if it is only one."""
+    """How far y − residual is from 0 or c x, c > 1, in roundings; infinite if it is only one.
+
+    Numbers that rounding blurs too much to tell which, are left out.
+    """
     with np.errstate(all="ignore"):
         ratio = (y - residual) / x
         rounding = precision.unit_roundoff * (np.abs(y) + np.abs(residual)) / np.abs(x)
+    is_clear = rounding * LIMIT < 1 / 4
+    ratio, rounding = ratio[is_clear], rounding[is_clear]
     kept = ratio > 1 / 2
     if kept.all() or not kept.any():
         return np.inf
     best = np.where(kept, rounding, np.inf).argmin()
-    factor, of_factor = ratio.flat[best], rounding.flat[best]
+    factor, of_factor = ratio[best], rounding[best]
     if not factor - 1 > LIMIT * of_factor:
         return np.inf
     error = np.abs(np.where(kept, ratio - factor, ratio))
     return float((error / (rounding + of_factor + precision.unit_roundoff)).max())
+
+
+def _other_decoder(bench, comparison):
+    """Whether the decoder has another weight: an explanation, or None.
+
+    Its output is then a linear map of its input all the same, which least squares find. With no
+    more tokens than inputs any output would be.
+    """
+    decoders = [one for one in bench.right("float64") if one.name == "predictions.decoder"]
+    rows = [row for row in comparison.rows if row.name in DECODED]
+    is_first = comparison.first is not None and comparison.first.name in (*DECODED, "outputs/loss")
+    if not decoders or not rows or not is_first:
+        return None
+    (decoder,), first = decoders, rows[0]
+    y, x, bias = decoder.outputs["y"], decoder.inputs["x"], decoder.inputs["bias"]
+    given = np.asarray(bench.candidate[first.name], np.float64)
+    x = bench.candidate.get("forward/predictions.LayerNorm", x).reshape(-1, x.shape[-1])
+    weight, _, rank, _ = np.linalg.lstsq(x, (given - bias).reshape(len(x), -1), rcond=None)
+    if rank == len(x):
+        return None
+    errors = errors_between((x @ weight).reshape(given.shape) + bias, given)
+    share = max(1.0, root_mean_square(given) / root_mean_square(y))  # of what the noise is of
+    floor = Floor(first.floor.rms * share, first.floor.largest * share)
+    multiple = floor.multiple(errors)
+    if not multiple <= LIMIT:
+        return None
+    return Explanation((OTHER_DECODER,), len(x), first.name, multiple, multiple)
 
 
 def _suspects(mistakes, rows):
@@ -353,9 +475,14 @@ def _suspects(mistakes, rows):
     ]
 
 
+def _by_nearness(trial):
+    """The order of trials: those that came furthest first, and of these the nearest."""
+    return -trial.met, trial.distance
+
+
 def _furthest(trials):
     """The trials that came furthest: all that came as far as the first, and a few more."""
-    trials = sorted(trials, key=lambda one: -one.met)
+    trials = sorted(trials, key=_by_nearness)
     level = sum(one.met == trials[0].met for one in trials)
     return trials[: max(level, FINALISTS)]
 
@@ -366,14 +493,16 @@ def _pairs(firsts, seconds):
     return list(pairs.values())
 
 
-def _conclude(diagnosis, bench, trials):
+def _conclude(diagnosis, bench, trials, known):
     """Put those trials that explain the candidate into a diagnosis; return whether any does."""
-    explained = [found for trial in trials if (found := bench.explain(trial.mistakes))]
+    bench.forget()
+    near = [trial for trial in trials if trial.distance <= FAR]
+    explained = [found for trial in near if (found := bench.explain(trial.mistakes))]
     if not explained:
         return False
     best = min(explained, key=lambda one: one.average)
     near = [one for one in explained if one.average <= ALIKE * best.average]
-    diagnosis.explanation = found = min(near, key=lambda one: _place(one.mistakes))
+    diagnosis.explanation = found = min(near, key=lambda one: _place(one.mistakes, known))
     for other in explained:
         if other is not found:
             (
@@ -382,6 +511,12 @@ def _conclude(diagnosis, bench, trials):
     return True
 
 
-def _place(mistakes):
+def _place(mistakes, known):
     """Where mistakes stand in the list: of those that compute the same, the first is named."""
-    return [MISTAKES.index(mistake) for mistake in mistakes]
+    return [known.index(mistake) for mistake in mistakes]
+
+
+def _some(names):
+    """The first few of many names."""
+    shown = ", ".join(names[:MOST_NAMES])
+    return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES} more"

@@ -12,12 +12,9 @@ precision (products that overflow, scores whose rounding decides which of them i
 left out: nobody's result would be right.
 """
 
-import importlib.util
 import inspect
 import math
 import random
-import sys
-import textwrap
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,12 +29,12 @@ from albert_np.verification.kernel_operations import (
     rounding_of,
 )
 from albert_np.verification.precision import get_precision
+from albert_np.verification.user_code import described, load_function
 
 # Sums in another order, or the exponential of another library, draw the noise anew. One that is
 # uniform in ±u has a deviation of u/√3, so this is seven deviations of the random walk.
 NOISE_MULTIPLE = 4
 NAMES = ("attention", "gelu_new", "layer_norm", "cross_entropy")
-LONGEST_MESSAGE = 300  # characters of what the user's code raised
 DIRECTIONS = ("forward", "backward")
 
 
@@ -153,84 +150,70 @@ def load_kernel(entry, operation):
     """
     if operation not in NAMES:
         raise ValueError(f"--op is {operation!r}; expected one of {', '.join(NAMES)}")
-    path, name = parse_entry(entry)
-    module = run_file(path)
+    path, module, name = load_function(entry)
     base = name.removesuffix("_forward")
     forward_name = name if hasattr(module, name) else f"{base}_forward"
     forward = getattr(module, forward_name, None)
     if not callable(forward):
         raise ValueError(f"{path} has no function {name}")
     backward = getattr(module, f"{base}_backward", None)
-    parameters = _parameters(forward)
-    if operation == "attention" and parameters[:1] != ["query"]:
+    if operation == "attention" and _parameters(forward)[:1] != ["query"]:
         operation = "joined_attention"
     names, functions = {"forward": forward_name}, {"forward": forward}
     if backward is not None:
         names["backward"], functions["backward"] = f"{base}_backward", backward
-    arguments = _taken(path, forward_name, operation, parameters)
+    arguments = _taken(path, forward_name, operation, forward)
     takes_slots = backward is not None and "into" in _parameters(backward)
     return Kernel(path, names, functions, operation, arguments, takes_slots)
 
 
-def parse_entry(entry):
-    """Take `path.py:function` apart: the whole path, and the name.
-
-    Raises
-    ------
-    ValueError
-        If it is something else, or there is no such file.
-    """
-    path, colon, name = entry.rpartition(":")
-    if not colon or not path or not name.isidentifier():
-        raise ValueError(f"{entry!r} does not name a function; expected path.py:function")
-    if not Path(path).is_file():
-        raise ValueError(f"there is no file {path}")
-    return Path(path).resolve(), name
-
-
-def run_file(path):
-    """The module that a Python file is.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be run.
-    """
-    # Under the name that `import` would give it: compilers that cache (Numba) look for it there.
-    name = path.stem
-    if getattr(sys.modules.get(name), "__file__", str(path)) != str(path):
-        name = f"{path.stem}_to_verify"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None:
-        raise ValueError(f"{path} is no Python file")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+def _signature(function):
+    """A function's signature; None where it does not tell."""
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever the user's file may raise
-        del sys.modules[name]
-        raise ValueError(f"{path} cannot be run: {described(error)}") from error
-    return module
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
 
 
 def _parameters(function):
     """The names of a function's parameters; none where it does not tell."""
-    try:
-        return list(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return []
+    signature = _signature(function)
+    return [] if signature is None else list(signature.parameters)
 
 
-def _taken(path, name, operation, parameters):
+def _taken(path, name, operation, function):
     """The arguments of an operation that a function takes."""
     expected = OPERATIONS[operation].arguments
+    parameters = _parameters(function)
     optional = [argument for argument in expected if argument in ("attention_mask", "eps")]
     required = [argument for argument in expected if argument not in optional]
-    if parameters and len(parameters) < len(required):
-        raise ValueError(
-            f"{name} of {path} takes ({', '.join(parameters)}); expected ({', '.join(expected)})"
-        )
     present = [argument for argument in optional if not parameters or argument in parameters]
-    return tuple(required + present)
+    taken = (*required, *present)
+    if parameters and not _can_be_called(function, taken, present):
+        raise ValueError(
+            f"{name} of {path} takes ({', '.join(parameters)}); expected {_expected(operation)}"
+        )
+    return taken
+
+
+def _expected(operation):
+    """The arguments of an operation in words, of both kinds of attention."""
+    is_attention = operation.endswith("attention")
+    kinds = ("attention", "joined_attention") if is_attention else (operation,)
+    words = " or ".join(f"({', '.join(OPERATIONS[kind].arguments)})" for kind in kinds)
+    return words.replace("attention_mask", "attention_mask=None")
+
+
+def _can_be_called(function, taken, optional):
+    """Whether a function can be called with arguments in this order, with a mask and without."""
+    signature = _signature(function)
+    parameters = list(signature.parameters)
+    try:
+        signature.bind(*taken)
+        signature.bind(*(argument for argument in taken if argument != "attention_mask"))
+    except TypeError:
+        return False
+    return all(parameters.index(argument) == taken.index(argument) for argument in optional)
 
 
 def check_kernel(kernel, dtype="float32", examples=200, seed=0):
@@ -426,13 +409,8 @@ def _raising(name):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             yield
-    except Exception as error:  # whatever it may raise
+    except (Exception, SystemExit) as error:  # whatever it may raise
         raise _Wrong(f"{name} raises {described(error)}") from error
-
-
-def described(error):
-    """An exception of the user's code in one line."""
-    return textwrap.shorten(f"{type(error).__name__}: {error}", LONGEST_MESSAGE)
 
 
 def _checked_array(name, result, shape, dtype):
@@ -464,11 +442,13 @@ def _program(kernel, direction, case):
     named = [name for name in (*operation.arguments, "dy") if name in made]
     lines = [
         "import runpy",
+        "import sys",
         "",
         "import numpy as np",
         "",
         "from albert_np.verification.kernel_operations import OPERATIONS, in_dtype",
         "",
+        f"sys.path.append({str(kernel.path.parent)!r})",
         f"kernel = runpy.run_path({str(kernel.path)!r})",
         *case.lines,
         f'result = kernel["{kernel.names["forward"]}"]({", ".join(arguments)})',

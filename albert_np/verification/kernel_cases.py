@@ -42,7 +42,7 @@ def widths(largest):
     return st.integers(1, 9) | st.integers(1, largest) | st.sampled_from(edges)
 
 
-def numbers(shape, dtype, huge, spread=0):
+def numbers(shape, dtype, huge):
     """An expression for an array of numbers, ordinary ones first."""
     info = float_info(dtype)
     mean = min(1e4, float(info.max) / 64)

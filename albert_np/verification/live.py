@@ -10,14 +10,15 @@ import shlex
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from albert_np.errors import FileFormatError
-from albert_np.verification.kernel import described, parse_entry, run_file
 from albert_np.verification.of_torch import import_library, run_module, set_parameters
 from albert_np.verification.precision import get_precision
+from albert_np.verification.user_code import described, load_function
 
 KINDS = ("parameters", "inputs", "forward", "outputs", "backward", "gradients")
 LAST_LINES = 3  # of what a program that failed said
@@ -47,14 +48,14 @@ def run_callable(case, entry, dtype="float32"):
     ValueError
         If there is no such function, it raises, or it returns something else.
     """
-    path, name = parse_entry(entry)
-    function = getattr(run_file(path), name, None)
+    path, module, name = load_function(entry)
+    function = getattr(module, name, None)
     if not callable(function):
         raise ValueError(f"{path} has no function {name}")
     parameters, inputs = given_to_candidates(case, dtype)
     try:
         result = function(parameters, inputs, case.config.to_dict())
-    except Exception as error:  # whatever the user's function may raise
+    except (Exception, SystemExit) as error:  # whatever the user's function may raise
         raise ValueError(f"{name} of {path} raises {described(error)}") from error
     if type(result).__module__ != "builtins" and hasattr(result, "named_modules"):
         return _run_own_module(case, result, dtype)
@@ -197,12 +198,15 @@ def _finish(words, timeout):
         raise ValueError(f"{words[0]} cannot be run: {error.strerror}") from None
     try:
         said, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"{words[0]} was not done after {timeout:g} seconds") from None
-    finally:
-        if process.poll() is None:
+    except BaseException as error:  # Ctrl-C, too
+        # The program may have ended, and what it started not: the group is still there then.
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        process.stdout.close()
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise ValueError(f"{words[0]} was not done after {timeout:g} seconds") from None
+        raise
     if process.returncode:
         raise ValueError(_failure(words[0], process.returncode, said))
 

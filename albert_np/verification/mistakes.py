@@ -88,38 +88,44 @@ ACTIVATIONS = {
     "_in_layers": (" in the layers", rf"{LAYER}\.(.+\.)?activation\.\w+(?<!bias)"),
     "_in_head": (" in the head", r"predictions\.activation\.\w+(?<!bias)"),
 }
-BIASES = {
-    "embedding_projection": ("the embedding projection", r"embedding_hidden_mapping_in"),
-    "query_key_value": ("query, key and value", QUERY_KEY_VALUE),
-    "attention_dense": ("attention's dense layer", r"attention\.output\.bias"),
-    "ffn": ("the feed-forward network's first layer", rf"{LAYER}\.(.+\.)?activation\.bias"),
-    "ffn_output": ("the feed-forward network's second layer", rf"{LAYER}\.output\.bias"),
-    "pooler": ("the pooler", r"pooler\.linear"),
-    "head_dense": ("the head's dense layer", r"predictions\.activation\.bias"),
-    "decoder": ("the decoder", r"predictions\.decoder"),
-    "classifier": ("the classifier", r"classifier|qa_outputs\.linear"),
-}
-WEIGHTS = {
-    "attention_dense": ("attention's dense layer", r"attention\.dense"),
-    "pooler": ("the pooler", r"pooler\.linear"),
-    "embedding_projection": ("the embedding projection", r"embedding_hidden_mapping_in"),
-    "ffn": ("the feed-forward network's first layer", r"ffn"),
-    "ffn_output": ("the feed-forward network's second layer", r"ffn_output"),
-    "head_dense": ("the head's dense layer", r"predictions\.dense"),
+# Of each linear map, where its bias is added, and where its weight is used if it may be square.
+LINEAR_MAPS = {
+    "embedding_projection": (
+        "the embedding projection",
+        r"embedding_hidden_mapping_in",
+        r"embedding_hidden_mapping_in",
+    ),
+    "query_key_value": ("query, key and value", QUERY_KEY_VALUE, None),  # each weight has its own
+    "attention_dense": (
+        "attention's dense layer",
+        r"attention\.output\.bias",
+        r"attention\.dense",
+    ),
+    "ffn": (
+        "the feed-forward network's first layer",
+        rf"{LAYER}\.(.+\.)?activation\.bias",
+        r"ffn",
+    ),
+    "ffn_output": (
+        "the feed-forward network's second layer",
+        rf"{LAYER}\.output\.bias",
+        r"ffn_output",
+    ),
+    "pooler": ("the pooler", r"pooler\.linear", r"pooler\.linear"),
+    "head_dense": (
+        "the head's dense layer",
+        r"predictions\.activation\.bias",
+        r"predictions\.dense",
+    ),
+    "decoder": ("the decoder", r"predictions\.decoder", None),
+    "classifier": ("the classifier", r"classifier|qa_outputs\.linear", None),
 }
 LOSSES = {
     "": ("loss", r"loss"),
     "_of_words": ("loss of the masked words", r"predictions\.loss"),
     "_of_order": ("loss of the sentences' order", r"sop_classifier\.loss"),
 }
-EPSILONS = {
-    "1e-3": 1e-3,
-    "1e-5": 1e-5,
-    "1e-6": 1e-6,
-    "1e-7": 1e-7,
-    "1e-8": 1e-8,
-    "1e-12": 1e-12,
-}
+EPSILONS = ("1e-3", "1e-5", "1e-6", "1e-7", "1e-8", "1e-12")
 
 
 # ── activations and layer norms ─────────────────────────────────────────────────────────────────
@@ -511,12 +517,12 @@ def words_without(end):
 def _families():
     """The mistakes that are made alike at several places."""
     for place, (words, at) in LAYER_NORMS.items():
-        for digits, eps in EPSILONS.items():
+        for eps in EPSILONS:
             yield Mistake(
-                f"layer_norm_eps_{digits}{place}",
-                f"The layer norm{words} has eps {digits}.",
+                f"layer_norm_eps_{eps}{place}",
+                f"The layer norm{words} has eps {eps}.",
                 at,
-                layer_norm_with(eps),
+                layer_norm_with(float(eps)),
             )
         yield Mistake(
             f"layer_norm_sample_variance{place}",
@@ -554,15 +560,17 @@ def _families():
             at,
             without_input("x"),
         )
-    for place, (words, at) in BIASES.items():
-        yield Mistake(f"{place}_bias_missing", f"The bias of {words} is missing.", at, without_bias)
-    for place, (words, at) in WEIGHTS.items():
+    for place, (words, of_bias, of_weight) in LINEAR_MAPS.items():
         yield Mistake(
-            f"{place}_weight_transposed",
-            f"The weight of {words} is transposed.",
-            at,
-            transposed_weight,
+            f"{place}_bias_missing", f"The bias of {words} is missing.", of_bias, without_bias
         )
+        if of_weight is not None:
+            yield Mistake(
+                f"{place}_weight_transposed",
+                f"The weight of {words} is transposed.",
+                of_weight,
+                transposed_weight,
+            )
     for place, (words, at) in LOSSES.items():
         for name, what, change in (
             (

@@ -149,9 +149,9 @@ def histogram(given, exact, floor):
     with np.errstate(invalid="ignore"):
         error = np.abs(given - exact)[np.abs(exact) <= MASKED]
     error = np.where(np.isnan(error), np.inf, error)
-    edges = np.array(DECADES) * floor.rms
-    bins = np.searchsorted(edges, error, side="right") if floor.rms > 0 else 0 * error.astype(int)
-    return tuple(map(int, np.bincount(bins.ravel(), minlength=len(DECADES) + 1)))
+    multiples = error / floor.rms if floor.rms > 0 else np.where(error > 0, np.inf, 0)
+    bins = np.searchsorted(DECADES, multiples, side="right")
+    return tuple(map(int, np.bincount(bins, minlength=len(DECADES) + 1)))
 
 
 def is_hidden(floors, errors, size):

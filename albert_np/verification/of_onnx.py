@@ -2,12 +2,13 @@
 
 An operation that is fused into another has no output of its own, so those that are watched are not
 fused: `as_is` runs the file as its users do, and gives its outputs alone. Intermediates are found
-by the names that torch's exporter gives to what a module computes, such as
+by what torch's exporters tell of the module that computes them: the older one by names such as
 `/albert/encoder/albert_layer_groups.0/albert_layers.0/ffn_1/Add_output_0`, where `_1` is the second
-call of a module.
+call of a module; the newer one (`dynamo=True`) by the metadata of nodes.
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ from albert_np.verification.of_torch import (
     PARTS,
     import_library,
     joined_parts,
+    refuse_dropout,
     scores_name,
 )
+from albert_np.verification.user_code import described
 
 OUTPUT = re.compile(r"(?:/(.+))?/([A-Za-z]+)(?:_(\d+))?_output_0")
+SCOPES = re.compile(r".*'([^']+)', '[^']*'\]")  # the last but one of a list
 CALL = re.compile(r"(.+?)(?:_(\d+))?")
 LAYER = re.compile(r"encoder\.albert_layer_groups\.(\d+)\.albert_layers\.(\d+)\.(.+)")
 ROOTS = tuple(sorted({part.split(".")[0] for part in PARTS} | {"encoder"}))
@@ -65,6 +69,7 @@ def run_onnx(case, path, as_is=False):
         If it takes other inputs than the case has, or cannot be run on them.
     """
     onnx, runtime = import_library("onnx"), import_library("onnxruntime")
+    refuse_dropout(case)
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
     session = _session(runtime, path, str(path))
@@ -79,7 +84,7 @@ def run_onnx(case, path, as_is=False):
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(new))
         session = _session(runtime, path, model.SerializeToString())
         if not names:
-            could_not.append("intermediates: no tensor has a name of torch's exporter")
+            could_not.append("intermediates: no node tells its module as torch's exporters do")
     arrays = _run(session, [*outputs, *sorted(set(names.values()) - set(outputs))], feeds, path)
     tensors = {f"outputs/{name}": arrays[name] for name in outputs}
     found = joined_parts({name: arrays[tensor] for name, tensor in names.items()})
@@ -101,18 +106,14 @@ def _session(runtime, path, model):
     try:
         return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of a class of its own for each status
-        raise FileFormatError(f"{path} cannot be run by ONNX Runtime: {_one_line(error)}") from None
+        raise FileFormatError(f"{path} cannot be run by ONNX Runtime: {described(error)}") from None
 
 
 def _run(session, names, feeds, path):
     try:
         return dict(zip(names, session.run(names, feeds), strict=True))
     except Exception as error:  # of a class of its own for each status
-        raise ValueError(f"{path} fails on the case's inputs: {_one_line(error)}") from None
-
-
-def _one_line(error):
-    return " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} fails on the case's inputs: {described(error)}") from None
 
 
 def inputs_for(case, session, path):
@@ -135,7 +136,7 @@ def inputs_for(case, session, path):
                 f"{path} takes no {name}, and the case has some that are not the default; "
                 f"it takes {', '.join(expected)}"
             )
-    return {name: given[name].astype(_dtype(kind)) for name, kind in expected.items()}
+    return {name: given[name].astype(_dtype(path, name, kind)) for name, kind in expected.items()}
 
 
 def _is_default(name, value):
@@ -147,9 +148,14 @@ def _is_default(name, value):
     )
 
 
-def _dtype(kind):
-    name = kind.removeprefix("tensor(").removesuffix(")")
-    return {"float": "float32", "double": "float64"}.get(name, name)
+def _dtype(path, name, kind):
+    """NumPy's dtype of an input of a file."""
+    dtype = kind.removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        raise ValueError(f"{path} takes a {kind} as {name}; expected numbers of NumPy's") from None
 
 
 def intermediates(case, graph):
@@ -164,27 +170,41 @@ def intermediates(case, graph):
     -------
     dict of str to str
     """
-    names = {}
+    names, calls = {}, Counter()
     for node in graph.node:
-        match = OUTPUT.fullmatch(node.output[0]) if node.output else None
-        module = match and _module(match[1] or "")
-        if module:
-            path, call = module
-            for name, tensor in _node_tensors(case, node, path):
-                full = _full_name(case, path, call, name)
-                if full is not None:
-                    names[full] = tensor
+        path, call = _module_of(node)
+        if path is None:
+            continue
+        for name, tensor in _node_tensors(case, node, path):
+            before = calls[path, name]  # how many nodes of this kind the module has had
+            full = _full_name(case, path, before if call is None else call, name)
+            calls[path, name] += 1
+            if full is not None:
+                names[full] = tensor
     return names
 
 
-def _module(path):
-    """A module's path from its root on, with dots, and which of its calls this is; or None."""
-    parts = path.split("/")
-    start = next((i for i, part in enumerate(parts) if _without_call(part) in ROOTS), None)
-    if start is None:
-        return None
-    match = CALL.fullmatch(parts[-1])
-    return ".".join([*map(_without_call, parts[start:-1]), match[1]]), int(match[2] or 0)
+def _module_of(node):
+    """The path of the module that a node is of, from its root on, and which of its calls this is.
+
+    None for each that is not known. torch's newer exporter writes the path into the metadata, and
+    does not tell calls apart; the older one makes names of both.
+    """
+    for entry in node.metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes" and (match := SCOPES.fullmatch(entry.value)):
+            return _from_root(match[1].split(".")), None
+    match = OUTPUT.fullmatch(node.output[0]) if node.output else None
+    if match is None or match[1] is None:
+        return None, None
+    *parts, last = match[1].split("/")
+    name, call = CALL.fullmatch(last).groups()
+    return _from_root([*map(_without_call, parts), name]), int(call or 0)
+
+
+def _from_root(parts):
+    """A path with dots from the first of a model's own modules on; None where there is none."""
+    start = next((i for i, part in enumerate(parts) if part in ROOTS), None)
+    return None if start is None else ".".join(parts[start:])
 
 
 def _without_call(part):
@@ -197,8 +217,7 @@ def _node_tensors(case, node, path):
     operator, layer = node.op_type, LAYER.fullmatch(path)
     part = layer[3] if layer else path
     if layer and part == "attention" and operator == "Softmax":
-        if scores_name(case) is not None:
-            yield f"attention.self.{scores_name(case)}", node.input[0]
+        yield f"attention.self.{scores_name(case)}", node.input[0]
         yield "attention.self.softmax", node.output[0]
     before, after = (LAYER_PARTS if layer else PARTS).get(part, (None, None))
     if before is not None and operator in (*LINEAR, *LAYER_NORMS):

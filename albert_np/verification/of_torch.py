@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from albert_np.verification.precision import bfloat16_library
+from albert_np.verification.user_code import described
 
 # What each module is given, and what it returns, by the names of the reference's operations; None
 # where the reference has no such tensor. ACTIVATION stands for the configuration's hidden_act.
@@ -42,8 +43,11 @@ LAYER_PARTS = {
 }
 LAYER = re.compile(r"(.*encoder\.)albert_layer_groups\.\d+\.albert_layers\.\d+(?:\.(.+))?")
 JOINED = ("attention.query", "attention.key", "attention.value")
-ATTENTIONS = ("eager", "sdpa")
-TORCH_DTYPES = ("float32", "float64", "float16", "bfloat16")
+LAST_SCORES = {
+    "absolute": "scores",
+    "relative_key": "add_query_distance_scores",
+    "relative_key_query": "add_key_distance_scores",
+}
 
 
 def import_library(name):
@@ -75,7 +79,7 @@ def transformers_module(case, attention="sdpa", dtype="float32"):
     case : Case
     attention : {"sdpa", "eager"}, optional
     dtype : str, optional
-        Of TORCH_DTYPES.
+        "float32", "float64", "float16" or "bfloat16".
 
     Returns
     -------
@@ -106,7 +110,7 @@ def transformers_checkpoint(directory, case, attention="sdpa", dtype="float32"):
     directory : str
         In Hugging Face's layout.
     case : Case
-        Whose class is loaded.
+        Whose class is loaded. A head that the checkpoint lacks is the case's.
     attention, dtype
         See `transformers_module`.
 
@@ -115,9 +119,16 @@ def transformers_checkpoint(directory, case, attention="sdpa", dtype="float32"):
     torch.nn.Module
     """
     torch, transformers = import_library("torch"), import_library("transformers")
-    module = getattr(transformers, case.model_class.__name__).from_pretrained(
-        str(directory), attn_implementation=attention, **case.structure
+    module, information = getattr(transformers, case.model_class.__name__).from_pretrained(
+        str(directory),
+        attn_implementation=attention,
+        output_loading_info=True,
+        **case.structure,
     )
+    own = dict(module.named_parameters())
+    with torch.no_grad():  # what neither library finds is drawn, by each on its own
+        for name in own.keys() & case.parameters.keys() & set(information["missing_keys"]):
+            own[name].copy_(torch.tensor(case.parameters[name]))
     return module.to(getattr(torch, dtype)).eval()
 
 
@@ -167,8 +178,7 @@ def run_module(case, module):
         If the module raises, or returns something else.
     """
     torch = import_library("torch")
-    if case.inputs.get("seed") is not None:
-        raise ValueError("the case has a seed for dropout; a module would draw other masks")
+    refuse_dropout(case)
     module.zero_grad()
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     inputs = {
@@ -180,8 +190,8 @@ def run_module(case, module):
     try:
         with recorder.watching(module):
             outputs = _named(module(**inputs))
-    except Exception as error:  # whatever the module may raise
-        raise ValueError(f"the module raises {type(error).__name__}: {_one_line(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever the module may raise
+        raise ValueError(f"the module raises {described(error)}") from error
     could_not = recorder.could_not()
     tensors = {
         f"parameters/{name}": to_array(parameter) for name, parameter in module.named_parameters()
@@ -195,7 +205,7 @@ def run_module(case, module):
     try:
         total.backward()
     except Exception as error:  # whatever autograd may raise
-        raise ValueError(f"backward raises {type(error).__name__}: {_one_line(error)}") from error
+        raise ValueError(f"backward raises {described(error)}") from error
     tensors |= recorder.gradients()
     for name in ("albert.embeddings.word_embeddings", "embeddings.word_embeddings"):
         if f"backward/{name}" in tensors and case.inputs.get("input_ids") is not None:
@@ -207,6 +217,21 @@ def run_module(case, module):
         if parameter.grad is not None
     }
     return tensors, could_not
+
+
+def refuse_dropout(case):
+    """Refuse a case with dropout: no library draws its masks as the reference does.
+
+    Raises
+    ------
+    ValueError
+        If there is a seed for it.
+    """
+    if case.inputs.get("seed") is not None:
+        raise ValueError(
+            "the case has a seed for dropout, and this candidate would draw other masks; "
+            "expected a case without it"
+        )
 
 
 def _to_tensor(value, dtype):
@@ -230,29 +255,27 @@ def _differentiated(case, outputs):
     torch = import_library("torch")
     if case.gradients is False:
         return "gradients: the case has neither labels nor gradients of outputs"
-    if case.gradients is True:
-        loss = outputs.get("loss")
-        if loss is None or not loss.requires_grad:
-            return "gradients: the module returns no loss that can be differentiated"
-        return loss
-    missing = case.gradients.keys() - outputs.keys()
-    if missing:
-        return f"gradients: the module returns no {min(missing)}"
-    return sum(
-        (outputs[name] * torch.tensor(gradient).to(outputs[name].dtype)).sum()
-        for name, gradient in case.gradients.items()
-    )
+    given = {"loss": np.ones(())} if case.gradients is True else case.gradients
+    total = 0
+    for name, gradient in given.items():
+        output = outputs.get(name)
+        if output is None:
+            return f"gradients: the module returns no {name}"
+        if not output.requires_grad:
+            return f"gradients: the module's {name} cannot be differentiated"
+        if tuple(output.shape) != gradient.shape:
+            shape = tuple(output.shape)
+            return f"gradients: the module's {name} is of shape {shape}; expected {gradient.shape}"
+        total = total + (output * torch.tensor(gradient).to(output.dtype)).sum()
+    return total
 
 
 def scores_name(case):
-    """What the reference calls the scores that softmax is given.
-
-    None where distances are added, as the last sum has several names.
-    """
-    if case.config.position_embedding_type != "absolute":
-        return None
+    """What the reference calls the scores that softmax is given: the last sum before it."""
     mask = case.inputs.get("attention_mask")
-    return "scores" if mask is None or np.all(np.asarray(mask) == 1) else "mask"
+    if mask is not None and np.any(np.asarray(mask) != 1):
+        return "mask"
+    return LAST_SCORES[case.config.position_embedding_type]
 
 
 def to_array(tensor):
@@ -262,10 +285,6 @@ def to_array(tensor):
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(bfloat16_library().bfloat16)
     return tensor.numpy()
-
-
-def _one_line(error):
-    return " ".join(str(error).split())[:300]
 
 
 class Recorder:
@@ -299,8 +318,7 @@ class Recorder:
                 result = function(*arguments, **settings)
                 if getattr(function, "__name__", "") == "softmax" and recorder.layer is not None:
                     prefix = f"{recorder.layer}.attention.self"
-                    if recorder.scores is not None:
-                        recorder.keep(f"{prefix}.{recorder.scores}", (*arguments, None)[0])
+                    recorder.keep(f"{prefix}.{recorder.scores}", (*arguments, None)[0])
                     recorder.keep(f"{prefix}.softmax", result)
                 return result
 
@@ -380,7 +398,9 @@ class Recorder:
         """What the reference has and was not found."""
         reasons = []
         if not any(name.endswith("self.softmax") for name in self.found):
-            reasons.append("attention probabilities: softmax was not called inside a layer")
+            reasons.append(
+                "attention scores and probabilities: softmax was not called inside a layer"
+            )
         if not self.repetitions:
             reasons.append("layers: no module is named albert_layer_groups.N.albert_layers.N")
         return reasons

@@ -36,7 +36,7 @@ class Precision(NamedTuple):
         -------
         array of dtype `computed_in`
         """
-        if array.dtype == self.name:
+        if np.can_cast(array.dtype, self.dtype):  # it loses nothing
             return array.astype(self.computed_in, copy=False)
         return (
             np.clip(array, -self.largest, self.largest)

@@ -4,6 +4,9 @@ import numpy as np
 
 from albert_np.verification.precision import RoundedTrace, get_precision, map_arrays
 
+# Arguments of a call that would change what it returns, not what is right.
+SETTINGS = ("packed", "output_attentions", "output_hidden_states")
+
 
 def reference(case, dtype="float64"):
     """Run the model, and give everything that it is made of and computes.
@@ -43,16 +46,40 @@ def traced(case, dtype="float64", generator=None):
     Returns
     -------
     RoundedTrace
+
+    Raises
+    ------
+    ValueError
+        If the case asks for something else than the outputs of a padded batch.
     """
+    for name in SETTINGS:
+        if case.inputs.get(name):
+            raise ValueError(f"{name} is {case.inputs[name]!r}; the reference takes none")
     precision = get_precision(dtype)
     trace = RoundedTrace(precision=precision, generator=generator)
-    model = case.model(precision.computed_in)
-    for array in model.parameters.values():
-        array[...] = precision.rounded(array)
+    model = rounded_model(case, precision)
     trace.parameters = model.parameters
     model._record(trace, case.gradients, case.arguments)
     trace.gradients = map_arrays(precision.rounded, trace.gradients)
     return trace
+
+
+def rounded_model(case, precision):
+    """The model of a case, its parameters rounded to a precision.
+
+    Parameters
+    ----------
+    case : Case
+    precision : Precision
+
+    Returns
+    -------
+    AlbertPreTrainedModel
+    """
+    model = case.model(precision.computed_in)
+    for array in model.parameters.values():
+        array[...] = precision.rounded(array)
+    return model
 
 
 def tensors_of(case, trace):

@@ -3,24 +3,9 @@
 import math
 
 from albert_np.files import replacing
-from albert_np.verification.message import operations_in_words
+from albert_np.verification.message import VERDICTS, findings, not_compared, of_noise, summary
 from albert_np.verification.noise import DECADES, LIMIT
-
-VERDICTS = ("right, to rounding", "differs from the reference", "could not be compared")
-
-
-def wrong_operation(row):
-    """The operations that are wrong by themselves, in words."""
-    derivative = "derivative of " if row.name.startswith(("backward/", "gradients/")) else ""
-    names = operations_in_words(row.alone.operations) or row.name
-    return f"{derivative}{names}, {times(row.alone_multiple)} its noise, at {row.name}"
-
-
-def times(multiple):
-    """A multiple of the noise, to be read."""
-    if not math.isfinite(multiple):
-        return "infinitely many times"
-    return f"{multiple:.3g} times" if multiple < 1000 else f"{multiple:.1e} times"
+from albert_np.verification.picture import LEGEND, MISSING, bars, colour, picture_of
 
 
 def as_json(comparison, diagnosis=(), could_not=()):
@@ -50,7 +35,7 @@ def as_json(comparison, diagnosis=(), could_not=()):
             {"tensor": row.name, "operations": list(row.alone.operations)}
             for row in comparison.wrong
         ],
-        "could_not": [*(f"{n} {why}" for n, why in comparison.could_not.items()), *could_not],
+        "could_not": not_compared(comparison, could_not),
         "missing": comparison.missing,
         "histogram_edges": DECADES,
         "tensors": [_row_as_json(row) for row in comparison.rows],
@@ -109,15 +94,7 @@ def html(comparison, diagnosis=(), could_not=()):
     -------
     str
     """
-    try:
-        import jinja2
-    except ModuleNotFoundError:
-        raise ImportError(
-            "the HTML page needs the library jinja2, which is not installed: "
-            "python -m pip install 'albert-np[verify]'"
-        ) from None
-    from albert_np.verification.picture import LEGEND, bars, colour, picture_of
-
+    jinja2 = template_library()
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("albert_np.verification", "."),
         autoescape=True,
@@ -125,14 +102,33 @@ def html(comparison, diagnosis=(), could_not=()):
         lstrip_blocks=True,
     )
     environment.globals.update(
-        bars=bars, colour=colour, times=times, wrong_operation=wrong_operation, LIMIT=LIMIT
+        bars=bars, colour=colour, of_noise=of_noise, LIMIT=LIMIT, MISSING=MISSING
     )
     return environment.get_template("report.html").render(
         comparison=comparison,
         verdict=VERDICTS[comparison.status],
         diagnosis=diagnosis,
-        could_not=could_not,
+        findings=findings(comparison, could_not),
+        summary=summary(comparison),
         places={row.name: place for place, row in enumerate(comparison.rows)},
         picture=picture_of(comparison),
         legend=LEGEND,
     )
+
+
+def template_library():
+    """The library jinja2, which makes the page.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        import jinja2
+    except ModuleNotFoundError:
+        raise ImportError(
+            "the HTML page needs the library jinja2, which is not installed: "
+            "python -m pip install 'albert-np[verify]'"
+        ) from None
+    return jinja2

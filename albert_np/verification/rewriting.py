@@ -8,6 +8,7 @@ mistake says how it changes forward, and never how that changes backward.
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from albert_np.parameters import QUERY_KEY_VALUE, under
 from albert_np.trace import signature_of
 from albert_np.verification.pairs import rearrange_forward, scale_forward
 from albert_np.verification.precision import RoundedTrace, get_precision
+from albert_np.verification.reference import rounded_model
 
 
 class Site:
@@ -94,12 +96,33 @@ class Site:
         return under(self.whole.parameters, f"{prefix}.{layer_prefix(*self.repetition.place)}")
 
 
+class Known(NamedTuple):
+    """One call of a plain function: what it was given, by name, and what it returned."""
+
+    function: object
+    arguments: dict
+    returned: tuple
+
+    def is_of(self, function, arguments):
+        """Whether a call would be the same again: of the same arrays, or of equal settings."""
+        return self.function is function and all(
+            _is_same(value, arguments[name]) for name, value in self.arguments.items()
+        )
+
+
 @dataclass
 class RewrittenTrace(RoundedTrace):
     """A trace of a model that makes mistakes.
 
     Attributes
     ----------
+    model : AlbertPreTrainedModel
+        Its parameters are those of the trace.
+    like : RewrittenTrace or None
+        A run of the same model without mistakes. What is called there with the same arguments is
+        not run again.
+    known : dict of str to Known
+        What such a run has called, by the names of its operations.
     mistakes : sequence of Mistake
     config : AlbertConfig
     inputs : dict
@@ -112,6 +135,9 @@ class RewrittenTrace(RoundedTrace):
         An attention mask that a mistake has not made use of yet.
     """
 
+    model: object = None
+    like: object = None
+    known: dict = field(default_factory=dict)
     mistakes: tuple = ()
     config: object = None
     inputs: dict = field(default_factory=dict)
@@ -143,6 +169,20 @@ class RewrittenTrace(RoundedTrace):
         """Run a function with no mistake made at it, and write it down."""
         return super().record(name, function, *arguments, **settings)
 
+    def compute(self, name, function, *arguments, **settings):
+        """Run a function, or find what it returned when it was given the same."""
+        if self.mistakes and self.like is None:
+            return super().compute(name, function, *arguments, **settings)
+        bound = signature_of(function).bind(*arguments, **settings)
+        bound.apply_defaults()
+        known = None if self.like is None else self.like.known.get(name)
+        if known is not None and known.is_of(function, bound.arguments):
+            return known.returned
+        returned = super().compute(name, function, *arguments, **settings)
+        if not self.mistakes:
+            self.known[name] = Known(function, bound.arguments, returned)
+        return returned
+
     def pull_back(self, output_gradients):
         """Find the gradients of every operation and parameter, from the last operation up.
 
@@ -167,14 +207,11 @@ class RewrittenTrace(RoundedTrace):
             if not any(id(y) in gradients for y in operation.outputs.values()):
                 continue
             operation.output_gradients = {
-                name: gradients.get(id(y), np.zeros_like(y))
+                name: self._rounded(gradients.get(id(y), np.zeros_like(y)))
                 for name, y in operation.outputs.items()
             }
             pulled_back = operation.pullback(operation.output_gradients)
-            operation.input_gradients = {
-                name: self._result(gradient) for name, gradient in pulled_back.items()
-            }
-            for x, dx in _inputs_with_gradients(operation):
+            for x, dx in _with_inputs(operation, self._result(pulled_back)):
                 if id(x) in parameters:
                     uses.setdefault(id(x), []).insert(0, (operation.name, dx))
                 else:
@@ -193,14 +230,24 @@ def _is_third(name):
     return name.split(".")[-2] in QUERY_KEY_VALUE
 
 
-def _inputs_with_gradients(operation):
+def _with_inputs(operation, gradients):
     """Each floating input of an operation with its gradient; of the chunks of a sequence, each."""
-    for name, gradient in operation.input_gradients.items():
+    for name, gradient in gradients.items():
         x = operation.inputs[name]
         yield from zip(x, gradient, strict=True) if isinstance(x, list) else [(x, gradient)]
 
 
-def rewritten_trace(case, mistakes, dtype="float64", generator=None):
+def _is_same(one, other):
+    """Whether two arguments are one array, or equal ids, masks or settings."""
+    if one is other:
+        return True
+    if hasattr(one, "dtype") and hasattr(other, "dtype"):
+        is_made_anew = one.dtype.kind in "iub" or one.ndim == 1  # ids, and a row of the head mask
+        return is_made_anew and one.dtype == other.dtype and np.array_equal(one, other)
+    return isinstance(one, bool | int | float) and type(one) is type(other) and one == other
+
+
+def rewritten_trace(case, mistakes, dtype="float64", generator=None, like=None):
     """Run a model forward with mistakes in it; `differentiate` then finds the gradients.
 
     Parameters
@@ -211,18 +258,21 @@ def rewritten_trace(case, mistakes, dtype="float64", generator=None):
         What is computed in; see `reference`.
     generator : numpy.random.Generator, optional
         See `RoundedTrace`.
+    like : RewrittenTrace, optional
+        A run of the same case without mistakes, of the same dtype and without a generator: what
+        the mistakes leave as it is, is taken from it.
 
     Returns
     -------
     RewrittenTrace
     """
     precision = get_precision(dtype)
-    model = case.model(precision.computed_in)
-    for array in model.parameters.values():
-        array[...] = precision.rounded(array)
+    model = like.model if like is not None else rounded_model(case, precision)
     trace = RewrittenTrace(
         precision=precision,
         generator=generator,
+        model=model,
+        like=like,
         parameters=model.parameters,
         mistakes=tuple(mistakes),
         config=case.config,

@@ -82,18 +82,18 @@ def visible_mistakes(case):
     return [one for one in MISTAKES if bench.try_out((one,)).met < everything]
 
 
-def verdict_on(case, names):
-    """How a float32 candidate with exactly these mistakes is diagnosed.
+def verdict_on(case, names, dtype="float32"):
+    """How a candidate with exactly these mistakes is diagnosed.
 
     Returns
     -------
     verdict : {"found", "alike", "not found"}
         It is found too where others are named that compute the same on these inputs; and alike
-        where others are named whose difference from it drowns in float32's noise.
+        where others are named whose difference from it drowns in noise.
     diagnosis : Diagnosis
     """
-    candidate = candidate_of(case, names)
-    comparison = compare(case, candidate)
+    candidate = candidate_of(case, names, dtype)
+    comparison = compare(case, candidate, precision=dtype)
     diagnosis = diagnose(comparison, candidate)
     if diagnosis.explanation is None:
         return "not found", diagnosis

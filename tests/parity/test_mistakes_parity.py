@@ -46,6 +46,15 @@ def test_mistakes_are_named(name, mistakes):
     assert verdict == "found", diagnosis.lines()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_in_low_precision_a_right_candidate_is_not_accused_and_mistakes_are_named(dtype):
+    case = telling_case("AlbertForPreTraining")
+    assert not compare(case, candidate_of(case, (), dtype), precision=dtype).differs
+    for mistake in ("heads_interleaved", "shared_gradient_averaged"):
+        verdict, diagnosis = verdict_on(case, [mistake], dtype)
+        assert verdict == "found", diagnosis.lines()
+
+
 def peer_tensors(case, attention):
     """What transformers' model computes: outputs, gradients and attention's projections."""
     peer = peer_of(case.model(), attention)

@@ -1,5 +1,6 @@
 """Right candidates of other libraries pass; wrong ones, and what is no candidate, are found."""
 
+import json
 import warnings
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from verification_support import small_case, small_config
 
 import albert_np
-from albert_np.verification import compare, draw_case
+from albert_np.verification import compare, draw_case, write_golden
 from albert_np.verification.case import CLASSES
 from albert_np.verification.of_torch import (
     run_module,
@@ -94,12 +95,16 @@ def test_other_parameters_are_one_error():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A case without labels, and its model as an ONNX file."""
+    """A case without labels, and its model as an ONNX file, by torch's older exporter."""
+    return export(tmp_path_factory.mktemp("onnx"), dynamo=False)
+
+
+def export(directory, dynamo, **settings):
     pytest.importorskip("onnx", reason="the library onnx is not installed")
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    case = small_case(num_hidden_groups=2, num_hidden_layers=4)
+    case = small_case(num_hidden_groups=2, num_hidden_layers=4, **settings)
     case.inputs.pop("labels")
-    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    path = directory / "model.onnx"
     module = transformers_module(case, "eager")
 
     class Exported(torch.nn.Module):
@@ -110,16 +115,17 @@ def exported(tmp_path_factory):
         def forward(self, *inputs):
             return self.model(**dict(zip(INPUTS, inputs, strict=True))).logits
 
+    axes = None if dynamo else dict.fromkeys(INPUTS, {0: "B", 1: "S"})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that this exporter is the older one
+        warnings.simplefilter("ignore")  # that one exporter is the older one, and others
         torch.onnx.export(
             Exported(),
             tuple(torch.tensor(case.inputs[name]) for name in INPUTS),
             path,
             input_names=list(INPUTS),
             output_names=["logits"],
-            dynamic_axes=dict.fromkeys(INPUTS, {0: "B", 1: "S"}),
-            dynamo=False,
+            dynamic_axes=axes,
+            dynamo=dynamo,
         )
     return case, path
 
@@ -186,3 +192,187 @@ def test_an_onnx_file_with_other_inputs_is_one_error(exported, tmp_path):
     (tmp_path / "text.onnx").write_text("text")
     with pytest.raises(ValueError, match="cannot be run by ONNX Runtime"):
         run_onnx(case, tmp_path / "text.onnx")
+
+
+@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_scores_of_relative_positions_are_compared(kind, is_masked):
+    case = small_case(position_embedding_type=kind)
+    if not is_masked:
+        case.inputs["attention_mask"][...] = 1
+    tensors, could_not = run_module(case, transformers_module(case, "eager"))
+    comparison = compare(case, tensors)
+    assert (comparison.status, comparison.could_not, could_not) == (0, {}, [])
+    last = {"relative_key": "query", "relative_key_query": "key"}[kind]
+    scores = "mask" if is_masked else f"add_{last}_distance_scores"
+    names = {row.name for row in comparison.rows}
+    assert f"forward/albert.encoder.layers.1.attention.self.{scores}" in names
+    assert f"backward/albert.encoder.layers.1.attention.self.{scores}" in names
+
+
+def test_dropout_is_refused():
+    case = small_case(hidden_dropout_prob=0.5)
+    case.inputs["seed"] = 3
+    with pytest.raises(ValueError, match="the case has a seed for dropout, and this candidate"):
+        run_module(case, transformers_module(case))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "reason"),
+    [
+        (lambda w: {"loss": w.sum(), "logits": w}, None),
+        (lambda w: {"loss": w, "logits": w}, "the module's loss is of shape (3,); expected ()"),
+        (lambda w: {"loss": w.sum().detach()}, "the module's loss cannot be differentiated"),
+        (lambda w: {"loss": (3 * w.sum()).long()}, "the module's loss cannot be differentiated"),
+        (lambda w: {"logits": w}, "the module returns no loss"),
+    ],
+)
+def test_outputs_without_gradients_say_why(outputs, reason):
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, **inputs):
+            return outputs(self.weight)
+
+    tensors, could_not = run_module(small_case(), Own())
+    assert ("gradients/weight" in tensors) == (reason is None)
+    assert (f"gradients: {reason}" in could_not) == (reason is not None)
+
+
+def test_an_output_of_another_shape_is_said_to_be():
+    case = small_case(albert_np.AlbertModel)
+    module = transformers_module(case)
+    plain = module.forward
+    module.forward = lambda **inputs: {
+        name: value[:, :1] if name == "last_hidden_state" else value
+        for name, value in plain(**inputs).items()
+    }
+    tensors, could_not = run_module(case, module)
+    comparison = compare(case, tensors)
+    assert comparison.status == 2
+    assert comparison.could_not["outputs/last_hidden_state"].startswith("is of shape (2, 1, 8); ")
+    assert any("last_hidden_state is of shape" in reason for reason in could_not)
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(small_config().to_dict()))
+    return str(path)
+
+
+def test_the_command_runs_transformers(run, config_file):
+    def report(*arguments):
+        status, out, _ = run(
+            "verify", "run", "--transformers", "--config", config_file, "--json", *arguments
+        )
+        return status, json.loads(out)
+
+    status, by_default = report()
+    assert (status, by_default["precision"]) == (0, "float32")
+    assert by_default["could_not"] == [
+        "attention scores and probabilities: softmax was not called inside a layer"
+    ]
+    status, eager = report("--attention", "eager", "--dtype", "bfloat16", "--seed", "3")
+    assert (status, eager["precision"], eager["could_not"]) == (0, "bfloat16", [])
+    names = {row["name"] for row in eager["tensors"]}
+    assert "backward/albert.encoder.layers.0.attention.self.softmax" in names
+
+
+@pytest.mark.filterwarnings("ignore")  # that a head is drawn
+def test_the_command_runs_a_checkpoint_and_a_head_that_it_lacks(run, tmp_path):
+    small_case().model("float32").save_pretrained(tmp_path)
+    arguments = ["verify", "run", "--transformers", "--model", str(tmp_path), "--shape", "1", "4"]
+    status, out, _ = run(*arguments)
+    assert (status, out.splitlines()[-1][:19]) == (0, "right, to rounding:")
+    status, out, _ = run(*arguments, "--class", "AlbertForQuestionAnswering")
+    assert status == 0, out
+
+
+def test_a_function_may_return_a_module(run, config_file, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import transformers\n"
+        "def module(parameters, inputs, config):\n"
+        "    config = transformers.AlbertConfig(**config)\n"
+        "    return transformers.AlbertForMaskedLM(config)\n"
+    )
+    arguments = ["--callable", f"{path}:module", "--config", config_file, "--dtype", "float64"]
+    status, out, _ = run("verify", "run", *arguments, "--json")
+    report = json.loads(out)
+    assert (status, report["precision"]) == (0, "float64")
+    assert "backward/albert.encoder.layers.0.ffn_output" not in {
+        x["name"] for x in report["tensors"]
+    }
+    assert len([x for x in report["tensors"] if x["name"].startswith("gradients/")]) > 20
+
+
+def test_the_command_runs_an_onnx_file(run, exported, tmp_path):
+    case, path = exported
+    write_golden(tmp_path / "golden.safetensors", case)
+    arguments = [
+        "verify",
+        "run",
+        "--onnx",
+        str(path),
+        "--golden",
+        str(tmp_path / "golden.safetensors"),
+    ]
+    status, out, _ = run(*arguments)
+    assert status == 0
+    assert "could not compare gradients: ONNX Runtime computes none" in out.splitlines()
+    status, out, _ = run(*arguments, "--as-is", "--json")
+    report = json.loads(out)
+    assert (status, [row["name"] for row in report["tensors"]]) == (0, ["outputs/logits"])
+
+
+def test_an_onnx_file_has_no_dropout(exported):
+    from albert_np.verification.of_onnx import run_onnx
+
+    case, path = exported
+    with pytest.raises(ValueError, match="the case has a seed for dropout, and this candidate"):
+        run_onnx(case._replace(inputs=case.inputs | {"seed": 3}), path)
+
+
+def test_an_onnx_file_of_the_newer_exporter_is_looked_into(exported, tmp_path):
+    pytest.importorskip("onnxscript", reason="the library onnxscript is not installed")
+    from albert_np.verification.of_onnx import run_onnx
+
+    older, _ = run_onnx(*exported)
+    tensors, could_not = run_onnx(*export(tmp_path, dynamo=True))
+    comparison = compare(exported[0], tensors)
+    assert (comparison.status, comparison.could_not) == (0, {})
+    assert could_not == ["gradients: ONNX Runtime computes none"]
+    assert older.keys() - tensors.keys() <= {"forward/albert.embeddings.position_embeddings"}
+
+
+def test_an_onnx_file_that_tells_nothing_gives_its_outputs(exported, tmp_path):
+    import onnx
+
+    from albert_np.verification.of_onnx import run_onnx
+
+    case, path = exported
+    model = onnx.load(path)
+    names = {
+        name: f"t{place}"
+        for place, name in enumerate({o for node in model.graph.node for o in node.output})
+        if name != "logits"
+    }
+    for node in model.graph.node:
+        for side in (node.input, node.output):
+            side[:] = [names.get(name, name) for name in side]
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "silent.onnx")
+    tensors, could_not = run_onnx(case, tmp_path / "silent.onnx")
+    assert list(tensors) == ["outputs/logits"]
+    assert "intermediates: no node tells its module as torch's exporters do" in could_not
+
+
+def test_a_module_is_left_as_it_was():
+    case = small_case()
+    module = transformers_module(case, "eager")
+    run_module(case, module)
+    for part in module.modules():
+        assert not part._forward_hooks and not part._forward_pre_hooks

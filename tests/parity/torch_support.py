@@ -17,29 +17,32 @@ ORDERS = {
 }
 
 
-def candidate_of(case, mistakes=()):
-    """The tensors of a float32 candidate, forward and backward, by name.
+def candidate_of(case, mistakes=(), dtype="float32"):
+    """The tensors of a candidate, forward and backward, by name.
 
     Parameters
     ----------
     case : Case
     mistakes : sequence of str
         Names of `albert_np.verification.mistakes.MISTAKES`.
+    dtype : {"float32", "float16", "bfloat16"}, optional
+        What it computes in.
 
     Returns
     -------
     dict of str to float32 array
     """
-    return TorchAlbert(case, mistakes).tensors()
+    return TorchAlbert(case, mistakes, getattr(torch, dtype)).tensors()
 
 
 class TorchAlbert:
-    def __init__(self, case, mistakes):
+    def __init__(self, case, mistakes, dtype):
+        self.dtype = dtype
         self.case, self.config, self.mistakes = case, case.config, set(mistakes)
         self.head = case.model_class.__name__
         self.prefix = "" if self.head == "AlbertModel" else "albert."
         self.parameters = {
-            name: torch.tensor(array, dtype=torch.float32, requires_grad=True)
+            name: torch.tensor(array, dtype=dtype, requires_grad=True)
             for name, array in case.parameters.items()
         }
         self.kept, self.outputs, self.repetitions = {}, {}, {}
@@ -84,7 +87,7 @@ class TorchAlbert:
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 tensors[f"gradients/{name}"] = self.shared(name, parameter.grad)
-        return {name: x.detach().numpy() for name, x in tensors.items()}
+        return {name: x.detach().float().numpy() for name, x in tensors.items()}
 
     def shared(self, name, gradient):
         if "albert_layer_groups" in name and "shared_gradient_averaged" in self.mistakes:
@@ -244,7 +247,7 @@ class TorchAlbert:
         if "head_mask" not in self.inputs:
             return None
         A, L = self.config.num_attention_heads, self.config.num_hidden_layers
-        rows = self.inputs["head_mask"].float().expand(L, A)
+        rows = self.inputs["head_mask"].to(self.dtype).expand(L, A)
         if "head_mask_by_group" in self.mistakes:
             return rows[place[0] * int(L / self.config.num_hidden_groups) + place[1]]
         return rows[min(layer, L - 1)]
@@ -355,18 +358,18 @@ class TorchAlbert:
             return scores
         if "mask_inverted" in m:
             mask = ~mask
-        lowest = torch.finfo(torch.float32).min
+        lowest = torch.finfo(self.dtype).min
         if "mask_of_minus_1" in m:
             lowest = -1.0
         if "mask_of_minus_10000" in m:
             lowest = -10_000.0
-        y = scores + torch.where(mask, 0.0, lowest)
+        y = scores + torch.where(mask, 0.0, lowest).to(self.dtype)
         if "mask_ignored" in m:
             y = scores * 1
         if "mask_multiplied" in m:
             y = scores * mask
         if "mask_not_converted" in m:
-            y = scores + mask.float()
+            y = scores + mask.to(self.dtype)
         return self.keep(f"{at}.mask", y)
 
     def attention(self, at, x, p, use, head_mask):
@@ -381,7 +384,7 @@ class TorchAlbert:
         probabilities = self.keep(f"{name}.softmax", scores.softmax(axis))
         mask = self.mask[:, None, None, :]
         if has_mask and "mask_added_after_softmax" in self.mistakes:
-            added = torch.where(mask, 0.0, -10_000.0)
+            added = torch.where(mask, 0.0, -10_000.0).to(self.dtype)
             probabilities = self.keep(f"{name}.mask", probabilities + added)
         if has_mask and "mask_multiplied_after_softmax" in self.mistakes:
             probabilities = self.keep(f"{name}.mask", probabilities * mask)
@@ -460,9 +463,9 @@ class TorchAlbert:
     def classification_loss(self, logits):
         labels = self.inputs["labels"]
         if self.config.problem_type == "multi_label_classification":
-            loss = F.binary_cross_entropy_with_logits(logits, labels.float())
+            loss = F.binary_cross_entropy_with_logits(logits, labels.to(self.dtype))
         elif self.config.num_labels == 1:
-            loss = F.mse_loss(logits, labels.float().reshape(logits.shape))
+            loss = F.mse_loss(logits, labels.to(self.dtype).reshape(logits.shape))
         else:
             return self.cross_entropy("loss", logits, labels)
         return self.keep("loss", self.reduced(loss, logits.numel(), labels, "of_labels"))
