@@ -409,7 +409,7 @@ def check_linear(executor, dtype, rows, outputs=140, size=12, seed=0):
 # ---- decoder and cross-entropy ----------------------------------------------------------------
 
 
-def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, seed=0):
+def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, version=None, seed=0):
     """Loss and gradients, and slots that they are added to; every third row has no label."""
     functions = cuda.functions(executor)
     rng = np.random.default_rng(seed)
@@ -418,11 +418,11 @@ def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, seed=0):
     labels = rng.integers(0, vocabulary, rows)
     labels[::3] = -100
     dloss = np.array(1.5, dtype)
-    loss, cache = functions["linear_cross_entropy_forward"](x, weight, bias, labels)
-    gradients = functions["linear_cross_entropy_backward"](dloss, cache)
+    loss, cache = functions["linear_cross_entropy_forward"](x, weight, bias, labels, version=version)
+    gradients = functions["linear_cross_entropy_backward"](dloss, cache, version=version)
     slots = random(rng, weight.shape, dtype).copy(), random(rng, vocabulary, dtype).copy()
     before = exact(*slots)
-    into = functions["linear_cross_entropy_backward"](dloss, cache, into=slots)
+    into = functions["linear_cross_entropy_backward"](dloss, cache, into=slots, version=version)
     assert into[1] is slots[0] and into[2] is slots[1]
 
     x, weight, bias, dloss = exact(x, weight, bias, dloss)
