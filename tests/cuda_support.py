@@ -418,7 +418,9 @@ def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, version=None,
     labels = rng.integers(0, vocabulary, rows)
     labels[::3] = -100
     dloss = np.array(1.5, dtype)
-    loss, cache = functions["linear_cross_entropy_forward"](x, weight, bias, labels, version=version)
+    loss, cache = functions["linear_cross_entropy_forward"](
+        x, weight, bias, labels, version=version
+    )
     gradients = functions["linear_cross_entropy_backward"](dloss, cache, version=version)
     slots = random(rng, weight.shape, dtype).copy(), random(rng, vocabulary, dtype).copy()
     before = exact(*slots)
@@ -447,7 +449,8 @@ def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, version=None,
     kept = p * (np.abs(x @ weight.T) + reach.sum(axis=1, keepdims=True)) * row
     terms = p * (size_of_logits + (p * size_of_logits).sum(axis=1, keepdims=True) + 1) * row
     terms += own * row
-    dz = np.abs(p - own) * row  # rounded to the type itself
+    # dz is rounded to the type itself: by no less than half a unit of its smallest normal number.
+    dz = (np.abs(p - own) * row + float(ml_dtypes.finfo(dtype).tiny)) * labelled[:, None]
     bounds = (
         ((kept + dz) @ np.abs(weight), terms @ np.abs(weight)),
         ((kept + dz).T @ np.abs(x), terms.T @ np.abs(x)),

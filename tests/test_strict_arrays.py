@@ -354,8 +354,9 @@ def with_labels(call, labelled, seed):
 
 
 @NEEDS_COMPILER
-@pytest.mark.parametrize("model_class", [AlbertForMaskedLM, AlbertForPreTraining])
-@pytest.mark.parametrize("on_gpu", [False, True])
+@pytest.mark.parametrize(
+    ("model_class", "on_gpu"), [(AlbertForMaskedLM, False), (AlbertForPreTraining, True)]
+)
 def test_a_recorded_step_runs_the_decoder_at_labelled_tokens(model_class, on_gpu):
     """At as many as were recorded; of as many, it has the bits of the call that is not recorded."""
     executor = Decoded()
