@@ -224,9 +224,14 @@ FUNCTIONS = {
     "cross_entropy_forward_2": (
         "cross_entropy.cu",
         cross_entropy_of_long_rows,
-        ("column < columns", "column <= columns"),
+        ("column >= columns", "column > columns"),
         ("bias + column", "bias"),
-        ("total *= exp(before - own_largest);", ";"),
+    ),
+    "add_pack": (
+        "cross_entropy.cu",
+        cross_entropy_of_long_rows,
+        ("i < Pack<T>::SIZE", "i < Pack<T>::SIZE - 1"),
+        ("before - largest", "before - before"),
     ),
     "cross_entropy_loss_1": (
         "cross_entropy.cu",

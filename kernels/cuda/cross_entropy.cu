@@ -17,6 +17,8 @@
 #include "column_sums.cuh"
 
 constexpr int IGNORE_INDEX = -100;
+// Of version 2 on a multiprocessor: told to make room for more, the compiler spills in float64.
+constexpr int BLOCKS = 2;
 
 // What is known of one row after some blocks of its columns.
 template <class A>
@@ -64,34 +66,52 @@ __global__ void cross_entropy_forward_1(const T* logits, const T* bias, const lo
         add_columns(states + row, z, bias, labels[row] - first, columns, first == 0, largest, total);
 }
 
+// A thread's softmax with one more pack of its row: the largest logit so far, and Σ exp(z − largest),
+// which shrinks when the pack brings a larger one.
+template <class T>
+__device__ __forceinline__ void add_pack(const Pack<T>& z, const Pack<T>& b, wide<T>& largest,
+                                         wide<T>& total) {
+    const wide<T> before = largest;
+    wide<T> sums[Pack<T>::SIZE];
+#pragma unroll
+    for (int i = 0; i < Pack<T>::SIZE; i++) {
+        sums[i] = widen(z.values[i]) + widen(b.values[i]);
+        largest = fmax(largest, sums[i]);
+    }
+    total *= exp(before - largest);
+#pragma unroll
+    for (int i = 0; i < Pack<T>::SIZE; i++) total += exp(sums[i] - largest);
+}
+
 // Forward, version 2: the row is read once, 16 bytes a load; without a label it is not read.
 //
-// Each thread has a softmax of its own, online: its largest logit so far, and the sum of the
-// exponentials below that, which shrinks when a pack brings a larger one. The threads' softmaxes are
-// merged at the end. Bytes: rows · columns · size of the rows with a label; the bias comes from the
-// cache. Exponentials: one a logit, one a pack, one a thread.
+// Each thread has a softmax of its own, online; they are merged at the end. Two packs of logits, and
+// of the bias, are on their way before the first is used. Bytes: rows · columns · size of the rows
+// with a label; the bias comes from the cache. Exponentials: one a logit, one a pack, one a thread.
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, BLOCKS)
 cross_entropy_forward_2(const T* logits, const T* bias, const long long* labels,
                         RowState<wide<T>>* states, int first, int columns) {
-    constexpr int SIZE = Pack<T>::SIZE;
-    const int row = blockIdx.x;
+    constexpr int PACKS = 2;
+    const int row = blockIdx.x, stride = blockDim.x * Pack<T>::SIZE;
     if (labels[row] == IGNORE_INDEX) return;  // the whole block; nobody looks at the state either
     const T* z = logits + static_cast<long long>(row) * columns;
     wide<T> own_largest = lowest<wide<T>>(), total = 0;
-#pragma unroll 4
-    for (int column = threadIdx.x * SIZE; column < columns; column += blockDim.x * SIZE) {
-        const Pack<T> loaded = load_pack(z + column), b = load_pack(bias + column);
-        const wide<T> before = own_largest;
-        wide<T> sums[SIZE];
+#pragma unroll 1
+    for (int begin = threadIdx.x * Pack<T>::SIZE; begin < columns; begin += PACKS * stride) {
+        Pack<T> loaded[PACKS], b[PACKS];
 #pragma unroll
-        for (int i = 0; i < SIZE; i++) {
-            sums[i] = widen(loaded.values[i]) + widen(b.values[i]);
-            own_largest = fmax(own_largest, sums[i]);
+        for (int k = 0; k < PACKS; k++) {
+            const int column = begin + k * stride;
+            if (column >= columns) break;
+            loaded[k] = load_pack(z + column);
+            b[k] = load_pack(bias + column);
         }
-        total *= exp(before - own_largest);
 #pragma unroll
-        for (int i = 0; i < SIZE; i++) total += exp(sums[i] - own_largest);
+        for (int k = 0; k < PACKS; k++) {
+            if (begin + k * stride >= columns) break;
+            add_pack(loaded[k], b[k], own_largest, total);
+        }
     }
     const wide<T> largest = block_max(own_largest);
     total = block_sum(total * exp(own_largest - largest));
@@ -153,7 +173,7 @@ __global__ void cross_entropy_backward_1(T* logits, const T* bias, const long lo
 // logit. The eight sums of a column meet in shared memory at the end. Bytes: 2 · rows · columns ·
 // size, 16 at a time, the half of it in rows without a label, which are not read.
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, BLOCKS)
 cross_entropy_backward_2(T* logits, const T* bias, const long long* labels,
                          const RowState<wide<T>>* states, const wide<T>* inverse_count,
                          const T* dloss, wide<T>* partial, int first, int rows, int columns,
@@ -184,7 +204,6 @@ cross_entropy_backward_2(T* logits, const T* bias, const long long* labels,
         }
         __syncthreads();
         if (column < columns) {
-#pragma unroll 2
             for (int r = threadIdx.y; r < count; r += WARPS) {
                 T* z = logits + static_cast<long long>(begin + r) * columns + column;
                 Pack<T> out = {};
