@@ -67,7 +67,7 @@ def test_verify_says_what_it_shows(capsys, tmp_path, monkeypatch):
 RESULTS = sorted((ROOT / "benchmarks/results").glob("*.json"))
 LATEST = {path.stem.rpartition("-")[2]: path for path in RESULTS}  # names begin with the date
 MEASURED = (ROOT / "benchmarks/results/README.md").read_text(encoding="utf-8")
-PAGES = {"kernels": MEASURED}
+PAGES = {"kernels": MEASURED, "scaling": MEASURED}
 
 
 @pytest.mark.parametrize("kind", LATEST)
