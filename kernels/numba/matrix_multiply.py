@@ -121,7 +121,7 @@ def prefetch_tile(y, row, column, columns):
     """Ask for y[row : row + TILE_ROWS, column : column + columns], which may be a transpose."""
     line = LINE_BYTES // y.itemsize
     rows_at_once, columns_at_once = (1, line) if y.strides[1] == y.itemsize else (line, 1)
-    for i in range(0, TILE_ROWS, rows_at_once):
+    for i in range(-row % rows_at_once, TILE_ROWS, rows_at_once):
         for j in range(0, columns, columns_at_once):
             prefetch(y, row + i, column + j)
 
