@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from albert_np.arrays import as_array
+from albert_np.arrays import as_array, on_host
+from albert_np.functions.cross_entropy import IGNORE_INDEX
 
 
 class CapturedCall:
@@ -20,10 +21,13 @@ class CapturedCall:
         What is recorded: takes the inputs, and returns arrays of the GPU.
     inputs : dict of str to array_like
         The arrays of the call, completed by `completed`.
+    most_labelled : int, optional
+        How many tokens a later batch may label, where the loss is computed at those alone.
     """
 
-    def __init__(self, model, run, inputs):
+    def __init__(self, model, run, inputs, most_labelled=None):
         self._arrays = model.backend.arrays
+        self._gathered_labels, self._most_labelled = model.gathered_labels, most_labelled
         self._inputs = {
             name: self._arrays.copied(self._arrays.given(name, values))
             for name, values in inputs.items()
@@ -37,30 +41,44 @@ class CapturedCall:
         Parameters
         ----------
         **inputs : array_like
-            Of those that were recorded, each that changes; of the same shape.
+            Of those that were recorded, each that changes; of the same shape, and with no more
+            labelled tokens where the gradients of a loss of masked words were recorded.
 
         Returns
         -------
-        What the call returns. Where a value is out of range, no result is a number.
+        What the call returns. Where a value is out of range, or labels that are on the GPU label
+        too many tokens, no result is a number.
 
         Raises
         ------
         TypeError, ValueError
-            If there is no such input, or it has another shape.
+            If there is no such input, it has another shape, or labels too many tokens. Nothing is
+            written then.
         """
-        for name, values in inputs.items():
-            if name not in self._inputs:
-                raise TypeError(
-                    f"{name!r} was not recorded; what was is {', '.join(sorted(self._inputs))}"
-                )
-            recorded, values = self._inputs[name], as_array(self._arrays.given(name, values))
-            if values.shape != recorded.shape:
-                raise ValueError(
-                    f"{name} has shape {values.shape}; the call was recorded with {recorded.shape}"
-                )
-            self._arrays.write(recorded, values)
+        checked = {name: self._checked(name, values) for name, values in inputs.items()}
+        for name, values in checked.items():
+            self._arrays.write(self._inputs[name], values)
         self._launch()
         return self._result
+
+    def _checked(self, name, values):
+        """An input as an array; refused where the graph cannot take it."""
+        if name not in self._inputs:
+            raise TypeError(
+                f"{name!r} was not recorded; what was is {', '.join(sorted(self._inputs))}"
+            )
+        values, shape = as_array(self._arrays.given(name, values)), self._inputs[name].shape
+        if values.shape != shape:
+            raise ValueError(f"{name} has shape {values.shape}; the call was recorded with {shape}")
+        most = self._most_labelled if name == self._gathered_labels else None
+        if most is not None and on_host(values):
+            labelled = (values != IGNORE_INDEX).sum()
+            if labelled > most:
+                raise ValueError(
+                    f"{name} has {labelled} labelled tokens; the call was recorded with {most}, "
+                    "and takes no more"
+                )
+        return values
 
 
 def completed(inputs):

@@ -60,7 +60,7 @@ class Run(NamedTuple):
     loss_only : bool
         Whether heads may leave out what the loss does not need.
     labelled : tuple of integer array, or None
-        The places of the labelled tokens, where `loss_only`.
+        The places of the labelled tokens, where `loss_only`; see `labelled_places`.
     call : callable
         Runs each function; see `albert_np.functions.calling`.
     """

@@ -247,12 +247,19 @@ def check_labels(name, labels, shape, limit, wrong):
     return labels
 
 
-def labelled_places(labels):
-    """The places of the labelled tokens: of all tokens, on a GPU, where to count them is to wait.
+def labelled_places(labels, most, wrong):
+    """The places of the labelled tokens.
+
+    On a GPU, where to count them is to wait, those of all tokens; or of `most`: the labelled ones
+    in their order, and others after them.
 
     Parameters
     ----------
     labels : integer array, shape (B, S) or (T,)
+    most : int or None
+        How many tokens may be labelled on a GPU.
+    wrong : list
+        See `Inputs`.
 
     Returns
     -------
@@ -263,6 +270,14 @@ def labelled_places(labels):
         return (labels != IGNORE_INDEX).nonzero()
     _, S = labels.shape
     token = np.arange(labels.size, like=labels)
+    if most is not None:
+        labelled = (labels != IGNORE_INDEX).ravel()
+        counted = labelled.cumsum()  # the labelled up to each token, itself among them
+        wrong.append(counted[-1] > most)
+        rank = np.where(labelled, counted - 1, counted[-1] + token - counted)
+        by_rank = np.zeros_like(token)
+        by_rank[rank] = token
+        token = by_rank[:most]
     return token // S, token % S
 
 

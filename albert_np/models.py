@@ -162,6 +162,7 @@ class AlbertForMaskedLM(AlbertPreTrainedModel):
 
     label_names = ("labels",)
     token_labels = ("labels",)
+    gathered_labels = "labels"
     token_outputs = ("logits",)
 
     @staticmethod
@@ -233,6 +234,7 @@ class AlbertForPreTraining(AlbertPreTrainedModel):
 
     label_names = ("labels", "sentence_order_label")
     token_labels = ("labels",)
+    gathered_labels = "labels"
     token_outputs = ("prediction_logits",)
 
     @staticmethod

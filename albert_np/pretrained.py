@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import replace
-from functools import partial
 from inspect import signature
 
 import numpy as np
@@ -93,10 +92,12 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
     # A class adds what is its own: parameter_shapes(config); where it has labels,
     # _check_labels(labels, batch); _forward(batch, labels, run), which returns outputs and a cache;
     # and _backward(gradients, cache, slots, run), which returns dinputs_embeds. Labels and outputs
-    # that it names as those of tokens are packed where the batch is.
+    # that it names as those of tokens are packed where the batch is. `gathered_labels` names those
+    # at whose tokens alone the loss is computed.
 
     label_names = ()
     token_labels = ()
+    gathered_labels = None
     token_outputs = ()
 
     def _check_batch(self, arguments):
@@ -498,14 +499,20 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             If labels are missing, or an argument is of another shape or type, or out of range.
         """
         self._need_loss(inputs)
-        batch, labels, run = self._begin(
-            inputs, keep=True, loss_only=True, checkpoint_every=checkpoint_every
-        )
+        return self._run_loss(inputs, checkpoint_every=checkpoint_every)
+
+    def _run_loss(self, inputs, **how):
+        """The loss and its gradients; `how` is that of `_begin`."""
+        batch, labels, run = self._begin(inputs, keep=True, loss_only=True, **how)
         outputs, cache = self._run_forward(batch, labels, run)
         return outputs.loss, self._pull_back(None, outputs, cache, run)
 
     def capture(self, *, gradients=False, checkpoint_every=None, **inputs):
         """Record a call as a CUDA graph, which runs again without Python.
+
+        A graph has one number of rows. Where the loss is that of masked words, its gradients are
+        recorded for as many labelled tokens as these labels have: the decoder runs at no more. A
+        later batch may label fewer tokens, so record one that labels as many as any.
 
         Parameters
         ----------
@@ -527,7 +534,7 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         ValueError, TypeError
             If the model is not on a GPU, an argument is of another shape or type, or out of range,
             or asks for what there is no kernel for: attention by the plain pairs, or a feed-forward
-            network in chunks.
+            network in chunks; or if the loss is that of masked words, and none is labelled.
         """
         if self.backend.arrays is HOST:
             raise ValueError("the model is on the CPU; capture records what a GPU does")
@@ -539,20 +546,44 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         if gradients:
             self._need_loss(inputs)
         inputs = {name: values for name, values in inputs.items() if values is not None}
-        _, _, run = self._begin({**inputs, "packed": False})
+        _, labels, run = self._begin({**inputs, "packed": False})
         if run.plain_attention or self.config.chunk_size_feed_forward:
             raise ValueError("the call asks for what there is no kernel for; it is not recorded")
         arrays = {*BATCH, *self.label_names}
         settings = {name: value for name, value in inputs.items() if name not in arrays}
-        if gradients:
-            function, settings["checkpoint_every"] = self.loss_and_gradients, checkpoint_every
-        else:
-            function = self.__call__
+        most_labelled = self._count_labelled(labels) if gradients else None
+
+        def run_again(**given):
+            if not gradients:
+                return self(**given, **settings)
+            how = {"checkpoint_every": checkpoint_every, "most_labelled": most_labelled}
+            return self._run_loss(given | settings, **how)
+
         return CapturedCall(
             self,
-            partial(function, **settings),
+            run_again,
             completed({name: value for name, value in inputs.items() if name in arrays}),
+            most_labelled,
         )
+
+    def _count_labelled(self, labels):
+        """How many tokens are labelled, where the loss is computed at those alone; else None.
+
+        Raises
+        ------
+        ValueError
+            If it is none.
+        """
+        if self.gathered_labels is None:
+            return None
+        of_tokens = self.backend.arrays.downloaded(labels[self.gathered_labels])
+        count = int((of_tokens != IGNORE_INDEX).sum())
+        if count == 0:
+            raise ValueError(
+                f"{self.gathered_labels} has no labelled token; a recorded call takes no more of "
+                "them than it was recorded with"
+            )
+        return count
 
     def trace(self, *, gradients=False, **inputs):
         """Run the model through the plain pairs, and write down every operation.
@@ -590,8 +621,11 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             trace.gradients = self._pull_back(output_gradients, trace.outputs, cache, run)
         return trace
 
-    def _begin(self, arguments, *, backend=None, **how):
-        """Check the arguments of a call: its batch, its labels, and how it is run."""
+    def _begin(self, arguments, *, backend=None, most_labelled=None, **how):
+        """Check the arguments of a call: its batch, its labels, and how it is run.
+
+        `most_labelled` is how many tokens labels on a GPU may label; see `labelled_places`.
+        """
         known = {*CALL_ARGUMENTS, *self.label_names}
         for name in arguments:
             if name not in known:
@@ -629,8 +663,8 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         if packed is not None:
             labels = self._packed_labels(self._moved(labels, arrays.downloaded), packed)
         labelled = None
-        if run.loss_only and self.token_labels:
-            labelled = labelled_places(labels[self.token_labels[0]])
+        if run.loss_only and self.gathered_labels is not None:
+            labelled = labelled_places(labels[self.gathered_labels], most_labelled, batch.wrong)
         with arrays.computing():
             if packed is not None:
                 packed = packed._replace(**self._moved(packed._asdict(), arrays.uploaded))

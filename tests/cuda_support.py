@@ -433,7 +433,7 @@ def check_linear(executor, dtype, rows, outputs=140, size=12, seed=0):
 # ---- decoder and cross-entropy ----------------------------------------------------------------
 
 
-def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, seed=0):
+def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, version=None, seed=0):
     """Loss and gradients, and slots that they are added to; every third row has no label."""
     functions = cuda.functions(executor)
     rng = np.random.default_rng(seed)
@@ -442,11 +442,13 @@ def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, seed=0):
     labels = rng.integers(0, vocabulary, rows)
     labels[::3] = -100
     dloss = np.array(1.5, dtype)
-    loss, cache = functions["linear_cross_entropy_forward"](x, weight, bias, labels)
-    gradients = functions["linear_cross_entropy_backward"](dloss, cache)
+    loss, cache = functions["linear_cross_entropy_forward"](
+        x, weight, bias, labels, version=version
+    )
+    gradients = functions["linear_cross_entropy_backward"](dloss, cache, version=version)
     slots = random(rng, weight.shape, dtype).copy(), random(rng, vocabulary, dtype).copy()
     before = exact(*slots)
-    into = functions["linear_cross_entropy_backward"](dloss, cache, into=slots)
+    into = functions["linear_cross_entropy_backward"](dloss, cache, into=slots, version=version)
     assert into[1] is slots[0] and into[2] is slots[1]
 
     x, weight, bias, dloss = exact(x, weight, bias, dloss)
@@ -471,7 +473,8 @@ def check_cross_entropy(executor, dtype, rows, vocabulary, size=8, seed=0):
     kept = p * (np.abs(x @ weight.T) + reach.sum(axis=1, keepdims=True)) * row
     terms = p * (size_of_logits + (p * size_of_logits).sum(axis=1, keepdims=True) + 1) * row
     terms += own * row
-    dz = np.abs(p - own) * row  # rounded to the type itself
+    # dz is rounded to the type itself: by no less than half a unit of its smallest normal number.
+    dz = (np.abs(p - own) * row + float(ml_dtypes.finfo(dtype).tiny)) * labelled[:, None]
     bounds = (
         ((kept + dz) @ np.abs(weight), terms @ np.abs(weight)),
         ((kept + dz).T @ np.abs(x), terms.T @ np.abs(x)),

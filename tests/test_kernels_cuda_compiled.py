@@ -46,8 +46,9 @@ def kernels_of(file, dtype, version):
     if file == "linear.cu":
         return {f"sum_of_rows_1<{type_name}>"}
     if file == "cross_entropy.cu":
-        steps = ("forward", "loss", "backward")
-        return {f"cross_entropy_{step}_1<{type_name}>" for step in steps}
+        plans = launcher.cross_entropy_forward, launcher.cross_entropy_backward
+        loss = {f"cross_entropy_loss_1<{type_name}>"} if version == 1 else set()
+        return planned(dtype, plans, version) | loss
     if file == "attention.cu":
         return attention_kernels(dtype, version)
     if file == "embedding.cu":
@@ -84,7 +85,7 @@ FILES = {
     "gelu_new.cu": (1, 2),
     "layer_norm.cu": (1, 2),
     "attention.cu": (1, 2, 3, 4),
-    "cross_entropy.cu": (1,),
+    "cross_entropy.cu": (1, 2),
     "linear.cu": (1,),
     "embedding.cu": (1, 2, 3),
 }

@@ -76,11 +76,19 @@ def attention_4(executor):
     check_copies_of_boxes(executor, FLOAT16, packed=True, dropout=False)
 
 
-def cross_entropy(executor):
-    """Four blocks of the vocabulary."""
+def cross_entropy(executor, rows, version):
+    """Four blocks of the vocabulary, in two parts of the rows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launcher, "LOGITS_A_BLOCK", 64)
-        check_cross_entropy(executor, FLOAT32, 50, 200)
+        patch.setattr(launcher, "PARTS_A_MULTIPROCESSOR", 1)
+        check_cross_entropy(executor, FLOAT32, rows, 200, version=version)
+
+
+cross_entropy_1 = partial(cross_entropy, rows=50, version=1)
+cross_entropy_2 = partial(cross_entropy, rows=300, version=2)
+cross_entropy_of_long_rows = partial(
+    check_cross_entropy, dtype=FLOAT32, rows=5, vocabulary=3080, version=2
+)
 
 
 def embedding(executor, version):
@@ -221,21 +229,39 @@ FUNCTIONS = {
         ("row < end", "row <= end"),
         ("blockIdx.y * columns + column", "blockIdx.x * columns + column"),
     ),
+    "add_columns": (
+        "cross_entropy.cu",
+        cross_entropy_1,
+        ("label < columns", "label <= columns"),
+        ("bias[label]", "bias[0]"),
+    ),
     "cross_entropy_forward_1": (
         "cross_entropy.cu",
-        cross_entropy,
-        ("label < columns", "label <= columns"),
-        ("bias[label]", "bias[row]"),
+        cross_entropy_1,
+        ("v < columns", "v <= columns"),
+        ("bias[v]) - largest", "bias[row]) - largest"),
+    ),
+    "cross_entropy_forward_2": (
+        "cross_entropy.cu",
+        cross_entropy_of_long_rows,
+        ("column >= columns", "column > columns"),
+        ("bias + column", "bias"),
+    ),
+    "add_pack": (
+        "cross_entropy.cu",
+        cross_entropy_of_long_rows,
+        ("i < Pack<T>::SIZE", "i < Pack<T>::SIZE - 1"),
+        ("before - largest", "before - before"),
     ),
     "cross_entropy_loss_1": (
         "cross_entropy.cu",
-        cross_entropy,
+        cross_entropy_1,
         ("row < rows", "row < rows - 1"),
         ("states[row]", "states[0]"),
     ),
     "cross_entropy_backward_1": (
         "cross_entropy.cu",
-        cross_entropy,
+        cross_entropy_1,
         ("row < end", "row <= end"),
         ("labels[row] == first + column", "labels[row] == column"),
     ),
@@ -284,6 +310,12 @@ FUNCTIONS = {
         partial(embedding, version=3),
         ("part < chunks", "part <= chunks"),
         ("other * blockDim.x + threadIdx.x", "threadIdx.x"),
+    ),
+    "cross_entropy_backward_2": (
+        "cross_entropy.cu",
+        cross_entropy_2,
+        ("thread < count", "thread <= count"),
+        ("label_of[r] - (first + column)", "label_of[r] - column"),
     ),
     "softmax_of_tile": (
         "attention.cu",

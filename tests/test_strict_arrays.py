@@ -6,6 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cuda_support import BFLOAT16, FLOAT16, NEEDS_COMPILER
+from hypothesis import given
+from hypothesis import strategies as st
 from models_support import (
     CLASSES,
     WITH_A_LOSS,
@@ -24,6 +26,7 @@ from albert_np import (
     AlbertTokenizer,
 )
 from albert_np.backend import NUMPY, Backend
+from albert_np.inputs import labelled_places
 from albert_np.kernels import cuda
 from albert_np.pipelines import fill_mask
 from albert_np.training.optimizers import AdamW, clip_gradients
@@ -326,6 +329,105 @@ def test_a_recorded_call(model_class, gradients):
         else:
             loss, expected = captured(**call).loss, reference(**call, packed=False).loss
         np.testing.assert_allclose(loss.host, expected, rtol=1e-11)
+
+
+class Decoded(StrictExecutor):
+    """Runs the kernels, and writes down at how many rows the loss of masked words is computed."""
+
+    def __init__(self):
+        super().__init__(seed=1)
+        self.rows = set()
+
+    def launch(self, launch):
+        if launch.kernel.startswith("cross_entropy_forward"):
+            self.rows.add(launch.grid[0])
+        super().launch(launch)
+
+
+def with_labels(call, labelled, seed):
+    """The batch with so many tokens labelled, anywhere."""
+    generator = np.random.default_rng(seed)
+    labels = np.full(call["input_ids"].shape, -100)
+    places = generator.permutation(labels.size)[:labelled]
+    labels.flat[places] = generator.integers(0, SETTINGS["vocab_size"], labelled)
+    return call | {"labels": labels}
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    ("model_class", "on_gpu"), [(AlbertForMaskedLM, False), (AlbertForPreTraining, True)]
+)
+def test_a_recorded_step_runs_the_decoder_at_labelled_tokens(model_class, on_gpu):
+    """At as many as were recorded; of as many, it has the bits of the call that is not recorded."""
+    executor = Decoded()
+    reference, _ = both(model_class)
+    model = random_model(model_class, reference.config)
+    model.to(Backend("cuda", executor, **cuda.functions(executor)))
+    call = random_batch(model_class, reference.config, np.random.default_rng(7), (2, 6))
+    moved = there if on_gpu else lambda call: call
+    captured = model.capture(gradients=True, **moved(with_labels(call, 5, seed=0)))
+    for seed in (0, 1):
+        others = with_labels(call, 5, seed)
+        loss, gradients = captured(**moved(others))
+        assert executor.rows == {5}
+        expected, expected_gradients = model.loss_and_gradients(**others, packed=False)
+        assert_same(loss, expected.host)
+        for name, gradient in expected_gradients.parameters.items():
+            assert_same(gradients.parameters[name], gradient.host)
+    for labelled in (1, 4):
+        fewer = with_labels(call, labelled, seed=2)
+        loss, gradients = captured(**moved(fewer))
+        assert executor.rows == {5}
+        expected, expected_gradients = reference.loss_and_gradients(**fewer, packed=False)
+        # To the roundings of the chain, as for a recorded call above.
+        np.testing.assert_allclose(loss.host, expected, rtol=1e-11)
+        scale = max(np.abs(gradient).max() for gradient in expected_gradients.parameters.values())
+        for name, gradient in expected_gradients.parameters.items():
+            ours = gradients.parameters[name].host
+            np.testing.assert_allclose(ours, gradient, rtol=0, atol=1e-11 * scale, err_msg=name)
+
+
+@NEEDS_COMPILER
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_more_labelled_tokens_than_were_recorded():
+    """Refused where they can be counted; on the GPU, no result is a number."""
+    executor = StrictExecutor()
+    model = both(AlbertForMaskedLM)[0]
+    model.to(Backend("cuda", executor, **cuda.functions(executor)))
+    call = with_labels({"input_ids": np.arange(12).reshape(2, 6)}, 5, seed=0)
+    captured = model.capture(gradients=True, **call)
+    before = captured(**call)[0].host.copy()
+    more = with_labels({"input_ids": call["input_ids"] + 1}, 6, seed=1)
+    with pytest.raises(ValueError, match="labels has 6 labelled tokens; the call was recorded wi"):
+        captured(**more)
+    assert_same(captured()[0], before)  # nothing of it was written
+    loss, gradients = captured(**there(more))
+    assert np.isnan(loss.host)
+    assert all(np.isnan(g.host).any() for g in gradients.parameters.values())
+    assert_same(captured(**call)[0], before)
+    none = with_labels(call, 0, seed=0)
+    with pytest.raises(ValueError, match="labels has no labelled token; a recorded call takes no"):
+        model.capture(gradients=True, **none)
+
+
+@given(
+    labelled=st.lists(st.booleans(), min_size=1, max_size=40),
+    columns=st.integers(1, 5),
+    most=st.integers(1, 40),
+)
+def test_places_of_as_many_tokens_as_may_be_labelled(labelled, columns, most):
+    """The labelled ones as NumPy finds them, then others, each once; whether more are is noted."""
+    labels = np.where(np.repeat(labelled, columns).reshape(-1, columns), 3, -100)
+    labels[::2, ::2] = -100
+    most, wrong = min(most, labels.size), []
+    with no_waiting():
+        places = labelled_places(strict(labels), most, wrong)
+    places = np.ravel_multi_index([place.host for place in places], labels.shape)
+    expected = np.flatnonzero(labels.ravel() != -100)
+    assert len(places) == len(set(places)) == most
+    np.testing.assert_array_equal(places[: len(expected)], expected[:most])
+    (more,) = wrong
+    assert bool(more) == (len(expected) > most)
 
 
 def test_what_is_not_recorded():

@@ -22,16 +22,26 @@ from albert_np.kernels.cuda.arrays import (
 FILE = "cross_entropy.cu"
 
 
+class Block(NamedTuple):
+    """A block of the vocabulary."""
+
+    first: int
+    end: int
+    logits: object  # (T, end − first), where those of every block lie
+    problem: object
+    plan: object
+
+
 class LinearCrossEntropyCache(NamedTuple):
     x: object  # (T, E)
     weight: object  # (V, E)
     bias: object  # (V,)
     labels: object  # (T,), int64
-    states: object  # (T, 3): max z, Σ exp(z − max z), z_label
+    states: object  # (T, 3): max z, Σ exp(z − max z), z_label, in rows with a label
     inverse_count: object  # (1,): 1 / the number of rows with a label
 
 
-def linear_cross_entropy_forward(executor, x, weight, bias, labels):
+def linear_cross_entropy_forward(executor, x, weight, bias, labels, version=None):
     """`albert_np.functions.fused.linear_cross_entropy_forward`.
 
         loss = cross_entropy(x Wᵀ + b, labels)
@@ -46,6 +56,8 @@ def linear_cross_entropy_forward(executor, x, weight, bias, labels):
     bias : array, shape (V,)
     labels : integer array, shape (T,)
         In [0, V); rows labelled −100 are left out.
+    version : int, optional
+        Of the kernel; for each block of the vocabulary the fastest that fits by default.
 
     Returns
     -------
@@ -70,11 +82,10 @@ def linear_cross_entropy_forward(executor, x, weight, bias, labels):
     labels = executor.contiguous(labels.astype(np.int64, copy=False))
 
     rows, type_name = x.shape[0], launcher.TYPES[x.dtype.name]
+    blocks = _blocks(executor, x, bias, launcher.cross_entropy_forward, version)
     states = executor.empty((rows, 3), wide(x.dtype))
-    for first, end in launcher.vocabulary_blocks(rows, V):
-        logits = executor.empty((rows, end - first), x.dtype)
+    for first, end, logits, _, plan in blocks:
         executor.multiply(x, weight[first:end].T, logits)
-        plan = launcher.each_row(f"cross_entropy_forward_1<{type_name}>", rows)
         sizes = (np.int32(first), np.int32(end - first))
         launch(executor, FILE, plan, logits, bias[first:end], labels, states, *sizes)
     loss, inverse_count = executor.empty((1,), x.dtype), executor.empty((1,), wide(x.dtype))
@@ -84,7 +95,7 @@ def linear_cross_entropy_forward(executor, x, weight, bias, labels):
     return loss.reshape(()), cache
 
 
-def linear_cross_entropy_backward(executor, dloss, cache, into=None):
+def linear_cross_entropy_backward(executor, dloss, cache, into=None, version=None):
     """Backward pass of `linear_cross_entropy_forward`, from the logits computed again.
 
     Parameters
@@ -94,6 +105,8 @@ def linear_cross_entropy_backward(executor, dloss, cache, into=None):
     cache : LinearCrossEntropyCache
     into : (array (V, E), array (V,)), optional
         Slots that dweight and dbias are added to, in place.
+    version : int, optional
+        As for forward.
 
     Returns
     -------
@@ -105,16 +118,14 @@ def linear_cross_entropy_backward(executor, dloss, cache, into=None):
     _, dloss = checked(executor, Argument("x", x, x.shape), Argument("dloss", dloss, ()))
     dloss = dloss.reshape(1)
     into = checked_slots(executor, into, x.dtype, dweight=weight.shape, dbias=bias.shape)
+    blocks = _blocks(executor, x, bias, launcher.cross_entropy_backward, version)
     if into is None:
         into = [executor.zeros(parameter.shape, x.dtype) for parameter in (weight, bias)]
     dweight, dbias = into
     dx = executor.empty(x.shape, wide(x.dtype))
     rows = x.shape[0]
-    for first, end in launcher.vocabulary_blocks(rows, len(bias)):
-        dlogits = executor.empty((rows, end - first), x.dtype)
+    for first, end, dlogits, problem, plan in blocks:
         executor.multiply(x, weight[first:end].T, dlogits)
-        problem = problem_of(executor, end - first, dlogits)
-        plan = launcher.cross_entropy_backward(problem)
         partial = executor.empty((plan.parts, end - first), wide(x.dtype))
         launch(
             executor,
@@ -128,3 +139,19 @@ def linear_cross_entropy_backward(executor, dloss, cache, into=None):
         slots = (dbias[first:end],)
         finish_sums(executor, FILE, problem, partial, plan.parts, slots, 1)
     return dx.astype(x.dtype, copy=False), dweight, dbias
+
+
+def _blocks(executor, x, bias, plan, version):
+    """The blocks of the vocabulary, each planned before the first is run.
+
+    Their logits lie in one place, over which each block writes its own.
+    """
+    rows = x.shape[0]
+    bounds = launcher.vocabulary_blocks(rows, len(bias))
+    room = executor.empty(rows * max((end - first for first, end in bounds), default=0), x.dtype)
+    blocks = []
+    for first, end in bounds:
+        logits = room[: rows * (end - first)].reshape(rows, end - first)
+        problem = problem_of(executor, end - first, logits, bias[first:end])
+        blocks.append(Block(first, end, logits, problem, plan(problem, version)))
+    return blocks

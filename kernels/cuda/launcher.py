@@ -97,9 +97,14 @@ def gelu_new_forward(problem, version=None):
 
 def gelu_new_backward(problem, version=None):
     """Plan dx and the partial sums of db."""
+    return _elements_with_sums(problem, "gelu_new_backward", version)
+
+
+def _elements_with_sums(problem, kernel, version):
+    """Plan a kernel of each element that sums down the columns: a column a thread, or a pack."""
     version = chosen(version, [1, 2] if problem.in_packs else [1])
     block, columns_a_block = {1: ((128,), 128), 2: ((WARP, 8), WARP * problem.pack)}[version]
-    name = f"gelu_new_backward_{version}<{problem.type}>"
+    name = f"{kernel}_{version}<{problem.type}>"
     return _columns_in_parts(problem, name, block, columns_a_block)
 
 
@@ -120,9 +125,15 @@ def vocabulary_blocks(rows, vocabulary):
     return [(first, min(first + columns, vocabulary)) for first in range(0, vocabulary, columns)]
 
 
-def cross_entropy_backward(problem):
+def cross_entropy_forward(problem, version=None):
+    """Plan the rows' states after one more block of columns."""
+    version = chosen(version, [1, 2] if problem.in_packs else [1])
+    return each_row(f"cross_entropy_forward_{version}<{problem.type}>", problem.rows)
+
+
+def cross_entropy_backward(problem, version=None):
     """Plan dz and the partial sums of db."""
-    return _columns_in_parts(problem, f"cross_entropy_backward_1<{problem.type}>", (128,), 128)
+    return _elements_with_sums(problem, "cross_entropy_backward", version)
 
 
 def sum_of_rows(problem):
