@@ -143,7 +143,7 @@ SUMMED_BY_A_THREAD = {2: 8, 4: 8, 8: 2}
 
 
 def layer_norm_forward(problem, version=None):
-    """Plan x̂ and y. A row that one warp can hold is given one, and four rows go to a block."""
+    """Plan y and what is kept. A row that one warp can hold has one; four rows go to a block."""
     a_lane = HELD_BY_A_LANE[problem.dtype.itemsize] // problem.pack
     a_thread = HELD_BY_A_THREAD[problem.dtype.itemsize] // problem.pack
     most_warps = MAX_THREADS // WARP

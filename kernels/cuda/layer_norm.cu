@@ -9,16 +9,21 @@
 //     dresidual = dt          dx = dropout(dt)          db = Σ_rows dx
 //     dw = Σ_rows dy x̂        dshift = Σ_rows dy
 //
-// Forward reads x and the residual and writes x̂ and y: 4 numbers an element (3 where there is no
-// residual) for about 10 operations; backward reads dy and x̂ and writes dt and, where there was
-// dropout, dx: 3 to 4 for about 20. Both are limited by the memory's bandwidth. Dropout's 10 rounds
-// of Philox are 25 operations an element more, which should still hide behind the memory.
+// Backward is given t and, of each row, the mean and 1 / √(var + eps), and has x̂ from these again.
+// t is rounded to T before anything is computed from it, so that y is the same, bit for bit, whether
+// t is kept or not, and when it is computed from what was kept. Alone, t is x, which is there.
 //
-// x̂ is kept rounded to T, and y is computed from that, so that y can be had again bit for bit.
+// Numbers moved an element: forward 2 alone (x, y), 3 after a residual (x, the residual, y), and 1
+// more where t is to be kept; backward 3 (dy, t, dt), and 1 more with dropout (dx). For these it
+// takes about 10 operations forward and 20 backward; at 2 bytes a number that is 2 to 4 operations
+// a byte, where a GPU can do ten or more: both are limited by the memory's bandwidth. The two
+// numbers of a row are a thousandth of its bytes. Dropout's 10 rounds of Philox are 25 operations an
+// element more, which should still hide behind the memory.
 #include "column_sums.cuh"
 #include "philox.cuh"
 
-// residual + dropout(x + bias) of N columns of one row; x alone where there is no residual.
+// residual + dropout(x + bias) of N columns of one row, rounded to T; x alone where there is no
+// residual.
 template <class T, int N>
 __device__ __forceinline__ void totals(const T (&x)[N], const T* bias, const T (&residual)[N],
                                        bool fused, const Dropout& dropout, int row, int column,
@@ -35,7 +40,17 @@ __device__ __forceinline__ void totals(const T (&x)[N], const T* bias, const T (
         for (int i = 0; i < N; i++) out[i] *= scales[i];
     }
 #pragma unroll
-    for (int i = 0; i < N; i++) out[i] += widen(residual[i]);
+    for (int i = 0; i < N; i++) out[i] = widen(narrow<T>(out[i] + widen(residual[i])));
+}
+
+// x̂ and y of one element: forward, the output again, and backward compute them in this order.
+template <class T>
+__device__ __forceinline__ wide<T> normalized(wide<T> t, wide<T> mean, wide<T> inverse) {
+    return (t - mean) * inverse;
+}
+template <class T>
+__device__ __forceinline__ T scaled_and_shifted(wide<T> x_hat, T weight, T shift) {
+    return narrow<T>(fma(x_hat, widen(weight), widen(shift)));
 }
 
 // Forward, version 1: a block a row, which is read again for each of the three steps.
@@ -43,8 +58,8 @@ __device__ __forceinline__ void totals(const T (&x)[N], const T* bias, const T (
 // Bytes: x and residual three times, though the second and third time mostly from the cache.
 template <class T>
 __global__ void layer_norm_forward_1(const T* x, const T* bias, const T* residual, const T* weight,
-                                     const T* shift, T* y, T* normalized,
-                                     wide<T>* inverse_deviation, int rows, int columns, double eps,
+                                     const T* shift, T* y, T* kept, wide<T>* means,
+                                     wide<T>* inverse_deviations, int rows, int columns, double eps,
                                      Dropout dropout) {
     const int row = blockIdx.x;
     const long long start = (long long)row * columns;
@@ -67,11 +82,14 @@ __global__ void layer_norm_forward_1(const T* x, const T* bias, const T* residua
     const wide<T> variance = block_sum(squares) / columns;
     const wide<T> inverse = wide<T>(1) / sqrt(variance + wide<T>(eps));
     for (int column = threadIdx.x; column < columns; column += blockDim.x) {
-        const T kept = narrow<T>((total(column) - mean) * inverse);
-        normalized[start + column] = kept;
-        y[start + column] = narrow<T>(fma(widen(kept), widen(weight[column]), widen(shift[column])));
+        const wide<T> t = total(column), x_hat = normalized<T>(t, mean, inverse);
+        if (kept) kept[start + column] = narrow<T>(t);
+        y[start + column] = scaled_and_shifted(x_hat, weight[column], shift[column]);
     }
-    if (threadIdx.x == 0) inverse_deviation[row] = inverse;
+    if (threadIdx.x == 0) {
+        means[row] = mean;
+        inverse_deviations[row] = inverse;
+    }
 }
 
 // Forward, version 2: the row is read once, 16 bytes a load, and stays in registers.
@@ -81,8 +99,8 @@ __global__ void layer_norm_forward_1(const T* x, const T* bias, const T* residua
 template <class T, int WARPS, int PACKS>
 __global__ void __launch_bounds__(WARPS == 1 ? 128 : WARPS * 32)
 layer_norm_forward_2(const T* x, const T* bias, const T* residual, const T* weight, const T* shift,
-                     T* y, T* normalized, wide<T>* inverse_deviation, int rows, int columns,
-                     double eps, Dropout dropout) {
+                     T* y, T* kept, wide<T>* means, wide<T>* inverse_deviations, int rows,
+                     int columns, double eps, Dropout dropout) {
     constexpr int SIZE = Pack<T>::SIZE;
     const int row = blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= rows) return;  // the whole warp; with more than one warp a row, nobody
@@ -113,8 +131,8 @@ layer_norm_forward_2(const T* x, const T* bias, const T* residual, const T* weig
         if (column < columns) {
 #pragma unroll
             for (int i = 0; i < SIZE; i++) {
-                t[k][i] -= mean;
-                squares += t[k][i] * t[k][i];
+                const wide<T> centred = t[k][i] - mean;
+                squares += centred * centred;
             }
         }
     }
@@ -125,40 +143,45 @@ layer_norm_forward_2(const T* x, const T* bias, const T* residual, const T* weig
         const int column = (k * WARPS * WARP_SIZE + threadIdx.x) * SIZE;
         if (column < columns) {
             const Pack<T> w = load_pack(weight + column), s = load_pack(shift + column);
-            Pack<T> kept, out;
+            Pack<T> total, out;
 #pragma unroll
             for (int i = 0; i < SIZE; i++) {
-                kept.values[i] = narrow<T>(t[k][i] * inverse);
-                out.values[i] = narrow<T>(
-                    fma(widen(kept.values[i]), widen(w.values[i]), widen(s.values[i])));
+                const wide<T> x_hat = normalized<T>(t[k][i], mean, inverse);
+                total.values[i] = narrow<T>(t[k][i]);
+                out.values[i] = scaled_and_shifted(x_hat, w.values[i], s.values[i]);
             }
-            store_pack(normalized + start + column, kept);
+            if (kept) store_pack(kept + start + column, total);
             store_pack(y + start + column, out);
         }
     }
-    if (threadIdx.x == 0) inverse_deviation[row] = inverse;
+    if (threadIdx.x == 0) {
+        means[row] = mean;
+        inverse_deviations[row] = inverse;
+    }
 }
 
-// The output again, from what is kept: y = x̂ w + shift, as forward rounds it.
+// The output again, from what is kept: y = x̂ w + shift, as forward rounds it. One thread an element.
 //
 // Bytes: 2 · rows · columns · size.
 template <class T>
-__global__ void layer_norm_output_1(const T* normalized, const T* weight, const T* shift, T* y,
-                                    int rows, int columns) {
+__global__ void layer_norm_output_1(const T* x, const wide<T>* means,
+                                    const wide<T>* inverse_deviations, const T* weight,
+                                    const T* shift, T* y, int rows, int columns) {
     const unsigned at = blockIdx.x * blockDim.x + threadIdx.x, elements = rows * columns;
     if (at >= elements) return;
-    const int column = at % columns;
-    y[at] = narrow<T>(fma(widen(normalized[at]), widen(weight[column]), widen(shift[column])));
+    const int row = at / columns, column = at % columns;
+    const wide<T> x_hat = normalized<T>(widen(x[at]), means[row], inverse_deviations[row]);
+    y[at] = scaled_and_shifted(x_hat, weight[column], shift[column]);
 }
 
 // Backward, version 1: a block takes `rows_a_block` rows, one after the other; the sums down the
 // columns grow in `partial`, which only this block's thread of that column touches.
 //
-// Bytes: dy and x̂ twice (the second time from the cache), dt and dx once, and the partial sums once
-// a row from the cache: 3 wide numbers read and written an element.
+// Bytes: dy and t (here x) twice (the second time from the cache), dt and dx once, and the partial
+// sums once a row from the cache: 3 wide numbers read and written an element.
 template <class T>
-__global__ void layer_norm_backward_1(const T* dy, const T* normalized,
-                                      const wide<T>* inverse_deviation, const T* weight, T* dtotal,
+__global__ void layer_norm_backward_1(const T* dy, const T* x, const wide<T>* means,
+                                      const wide<T>* inverse_deviations, const T* weight, T* dtotal,
                                       T* dx, wide<T>* partial, int rows, int columns,
                                       int rows_a_block, Dropout dropout) {
     const int first = blockIdx.x * rows_a_block, end = min(first + rows_a_block, rows);
@@ -167,19 +190,20 @@ __global__ void layer_norm_backward_1(const T* dy, const T* normalized,
     wide<T>* dbias = dshift + columns;
     for (int row = first; row < end; row++) {
         const long long start = (long long)row * columns;
+        const wide<T> mean = means[row], inverse = inverse_deviations[row];
         wide<T> sum = 0, along = 0;
         for (int column = threadIdx.x; column < columns; column += blockDim.x) {
             const wide<T> g = widen(dy[start + column]) * widen(weight[column]);
             sum += g;
-            along += g * widen(normalized[start + column]);
+            along += g * normalized<T>(widen(x[start + column]), mean, inverse);
         }
         const Pair<wide<T>> sums = block_sums(sum, along);
-        const wide<T> mean = sums.first / columns, slope = sums.second / columns;
+        const wide<T> level = sums.first / columns, slope = sums.second / columns;
         for (int column = threadIdx.x; column < columns; column += blockDim.x) {
             const wide<T> gradient = widen(dy[start + column]);
-            const wide<T> x_hat = widen(normalized[start + column]);
+            const wide<T> x_hat = normalized<T>(widen(x[start + column]), mean, inverse);
             const wide<T> g = gradient * widen(weight[column]);
-            const wide<T> dt = (g - mean - x_hat * slope) * inverse_deviation[row];
+            const wide<T> dt = (g - level - x_hat * slope) * inverse;
             dtotal[start + column] = narrow<T>(dt);
             wide<T> scales[1] = {1};
             if (dropout.enabled) keep_scales(dropout, row, column, scales);
@@ -195,31 +219,32 @@ __global__ void layer_norm_backward_1(const T* dy, const T* normalized,
 // Backward, version 2: each thread keeps PACKS packs of columns for all rows of the block, so that
 // row and column sums both stay in registers and every number is loaded once, 16 bytes at a time.
 //
-// Registers: 3 sums a column, and the packs of dy and x̂ as loaded. A block has as many warps as the
-// row needs.
+// Registers: 3 sums a column, and the packs of dy and t (here x) as loaded. A block has as many
+// warps as the row needs.
 template <class T, int PACKS, int MAX_THREADS>
 __global__ void __launch_bounds__(MAX_THREADS)
-layer_norm_backward_2(const T* dy, const T* normalized, const wide<T>* inverse_deviation,
-                      const T* weight, T* dtotal, T* dx, wide<T>* partial, int rows, int columns,
-                      int rows_a_block, Dropout dropout) {
+layer_norm_backward_2(const T* dy, const T* x, const wide<T>* means,
+                      const wide<T>* inverse_deviations, const T* weight, T* dtotal, T* dx,
+                      wide<T>* partial, int rows, int columns, int rows_a_block, Dropout dropout) {
     constexpr int SIZE = Pack<T>::SIZE;
     const int first = blockIdx.x * rows_a_block, end = min(first + rows_a_block, rows);
     wide<T> dbias[PACKS][SIZE] = {}, dweight[PACKS][SIZE] = {}, dshift[PACKS][SIZE] = {};
     for (int row = first; row < end; row++) {
         const long long start = (long long)row * columns;
-        Pack<T> gradients[PACKS], x_hats[PACKS];
+        const wide<T> mean = means[row], inverse = inverse_deviations[row];
+        Pack<T> gradients[PACKS], inputs[PACKS];
         wide<T> sum = 0, along = 0;
 #pragma unroll
         for (int k = 0; k < PACKS; k++) {
             const int column = (k * blockDim.x + threadIdx.x) * SIZE;
             if (column >= columns) continue;
             gradients[k] = load_pack(dy + start + column);
-            x_hats[k] = load_pack(normalized + start + column);
+            inputs[k] = load_pack(x + start + column);
             const Pack<T> w = load_pack(weight + column);
 #pragma unroll
             for (int i = 0; i < SIZE; i++) {
                 const wide<T> gradient = widen(gradients[k].values[i]);
-                const wide<T> x_hat = widen(x_hats[k].values[i]);
+                const wide<T> x_hat = normalized<T>(widen(inputs[k].values[i]), mean, inverse);
                 const wide<T> g = gradient * widen(w.values[i]);
                 sum += g;
                 along += g * x_hat;
@@ -228,8 +253,7 @@ layer_norm_backward_2(const T* dy, const T* normalized, const wide<T>* inverse_d
             }
         }
         const Pair<wide<T>> sums = block_sums(sum, along);
-        const wide<T> mean = sums.first / columns, slope = sums.second / columns;
-        const wide<T> inverse = inverse_deviation[row];
+        const wide<T> level = sums.first / columns, slope = sums.second / columns;
 #pragma unroll
         for (int k = 0; k < PACKS; k++) {
             const int column = (k * blockDim.x + threadIdx.x) * SIZE;
@@ -243,7 +267,8 @@ layer_norm_backward_2(const T* dy, const T* normalized, const wide<T>* inverse_d
 #pragma unroll
             for (int i = 0; i < SIZE; i++) {
                 const wide<T> g = widen(gradients[k].values[i]) * widen(w.values[i]);
-                const wide<T> dt = (g - mean - widen(x_hats[k].values[i]) * slope) * inverse;
+                const wide<T> x_hat = normalized<T>(widen(inputs[k].values[i]), mean, inverse);
+                const wide<T> dt = (g - level - x_hat * slope) * inverse;
                 out.values[i] = narrow<T>(dt);
                 dropped.values[i] = narrow<T>(dt * scales[i]);
                 dbias[k][i] += dt * scales[i];
