@@ -27,7 +27,7 @@ pytestmark = NEEDS_COMPILER
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 @pytest.mark.parametrize(("dropout", "packed"), [(False, False), (True, False), (True, True)])
 def test_fused(dtype, version, dropout, packed):
     """Blocks of four rows and more; each version, in fixed and in random order of the warps."""
@@ -37,13 +37,13 @@ def test_fused(dtype, version, dropout, packed):
 
 
 @pytest.mark.parametrize("dtype", sample(DTYPES, [FLOAT16, FLOAT32]), ids=str)
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_alone(dtype, version):
     check_layer_norm_alone(HostExecutor(), dtype, (3, 11, 136), version)
 
 
 @pytest.mark.parametrize("dtype", sample(DTYPES, [BFLOAT16, FLOAT32]), ids=str)
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_mean_far_from_0(dtype, version):
     """The variance is that of the centred row: the mean's square would hide it."""
     mean = {FLOAT16: 1024, BFLOAT16: 64, FLOAT32: 2.0**15, FLOAT64: 2.0**40}[dtype]

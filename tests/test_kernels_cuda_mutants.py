@@ -41,6 +41,18 @@ layer_norm_1 = partial(check_layer_norm, dtype=FLOAT32, shape=(4, 21, 300), vers
 layer_norm_2 = partial(check_layer_norm, dtype=FLOAT16, shape=(2, 21, 2056), version=2)
 
 
+def layer_norm_3(executor):
+    """A warp a row, and several."""
+    check_layer_norm(executor, FLOAT16, (4, 21, 304), version=3)
+    check_layer_norm(executor, FLOAT16, (2, 21, 2056), version=3)
+
+
+def many_parts(executor):
+    """More than a block has warps that finish their sums."""
+    executor.multiprocessors = 20
+    layer_norm_1(executor)
+
+
 def attention(executor, dtype=FLOAT32, **arguments):
     """Padded, with a mask, and packed."""
     check_attention(executor, dtype, packed=True, **arguments)
@@ -101,8 +113,10 @@ FUNCTIONS = {
     ),
     "finish_sums": (
         "column_sums.cuh",
-        gelu_new_1,
+        many_parts,
         ("part < parts", "part < parts - 1"),
+        ("part += FINISHING_WARPS", "part += 1"),
+        ("warp < FINISHING_WARPS", "warp < FINISHING_WARPS - 1"),
         ("part * stride + at", "part + at"),
     ),
     "block_sums": (
@@ -143,9 +157,49 @@ FUNCTIONS = {
     "layer_norm_backward_2": (
         "layer_norm.cu",
         layer_norm_2,
-        ("column >= columns", "column > columns"),
-        ("2 * columns + column + i", "columns + column + i"),
+        ("row < end", "row < end - 1"),
+        ("to + 2 * columns", "to + columns"),
         ("means[row]", "means[first]"),
+    ),
+    "load_row": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("column >= columns", "column > columns"),
+        ("x + column", "dy + column"),
+    ),
+    "add_row": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("k < PACKS", "k < PACKS - 1"),
+        ("weight + column", "weight"),
+    ),
+    "write_row": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("column >= columns", "column > columns"),
+        ("dx + column", "dtotal + column"),
+    ),
+    "write_sums": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("column >= columns", "column > columns"),
+        ("to[column + i]", "to[column]"),
+    ),
+    "add_warps": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("warp < warps", "warp < warps - 1"),
+        ("warp * columns + column", "column"),
+    ),
+    "layer_norm_backward_3": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("row + at_once < end", "row + at_once <= end"),
+        ("row + at_once < end", "row + at_once < end - 1"),
+        ("row < end; row", "row < end - 1; row"),
+        ("means[row]", "means[0]"),
+        ("own = next", "next = own"),
+        ("to + 2 * columns", "to + columns"),
     ),
     "block_max": (
         "device.cuh",

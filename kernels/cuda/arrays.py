@@ -7,7 +7,7 @@ import numpy as np
 
 from albert_np.functions.dropout import Dropout
 from albert_np.kernels.cuda.launch import TYPES, Launch, Struct
-from albert_np.kernels.cuda.launcher import PACK_BYTES, Problem, each_element
+from albert_np.kernels.cuda.launcher import PACK_BYTES, Problem, sums_of_parts
 
 # `Dropout` of philox.cuh.
 DROPOUT = np.dtype(
@@ -176,7 +176,7 @@ def finish_sums(executor, file, problem, partial, parts, into, shapes):
     outputs = into
     if into is None:
         outputs = tuple(executor.empty(problem.columns, problem.dtype) for _ in range(shapes))
-    plan = each_element(f"finish_sums<{problem.type}>", shapes * problem.columns)
+    plan = sums_of_parts(problem, shapes)
     launch(
         executor,
         file,

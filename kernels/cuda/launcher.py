@@ -138,43 +138,79 @@ def each_row(kernel, rows):
 # Numbers of a row that one thread of layer norm holds in registers: with one warp a row; with more.
 HELD_BY_A_LANE = {2: 32, 4: 32, 8: 16}
 HELD_BY_A_THREAD = {2: 32, 4: 16, 8: 8}
-# Columns whose three sums one thread of its backward pass holds, beside dy and x̂.
-SUMMED_BY_A_THREAD = {2: 8, 4: 8, 8: 2}
 
 
 def layer_norm_forward(problem, version=None):
     """Plan y and what is kept. A row that one warp can hold has one; four rows go to a block."""
-    a_lane = HELD_BY_A_LANE[problem.dtype.itemsize] // problem.pack
-    a_thread = HELD_BY_A_THREAD[problem.dtype.itemsize] // problem.pack
-    most_warps = MAX_THREADS // WARP
-    fits = problem.in_packs and problem.packs <= most_warps * WARP * a_thread
+    size = problem.dtype.itemsize
+    fits = problem.in_packs and problem.columns <= MAX_THREADS * HELD_BY_A_THREAD[size]
     version = chosen(version, [1, 2] if fits else [1])
     if version == 1:
         return Plan(f"layer_norm_forward_1<{problem.type}>", (problem.rows,), (256,))
-    warps, rows = 1, 4
-    if problem.packs > WARP * a_lane:
-        rows = 1
-        while problem.packs > warps * WARP * a_thread:
-            warps *= 2
-    packs = ceil_div(problem.packs, warps * WARP)
+    warps, packs = _warps_a_row(problem, HELD_BY_A_LANE[size], HELD_BY_A_THREAD[size])
+    rows = 4 if warps == 1 else 1
     name = f"layer_norm_forward_2<{problem.type}, {warps}, {packs}>"
     return Plan(name, (ceil_div(problem.rows, rows),), (warps * WARP, rows))
 
 
+def _warps_a_row(problem, a_lane, a_thread):
+    """How many warps a row has, and packs of it each thread.
+
+    One warp, where its lanes can hold the row, `a_lane` numbers each; or else as many, a power of
+    2, as it takes with `a_thread`.
+    """
+    warps = 1
+    if problem.columns > WARP * a_lane:
+        while problem.columns > warps * WARP * a_thread:
+            warps *= 2
+    return warps, ceil_div(problem.packs, warps * WARP)
+
+
+# Columns whose three sums one thread of layer norm's backward pass holds: of version 2; and of
+# version 3, beside two rows of dy and t, with one warp a row, and with more.
+SUMMED_BY_A_THREAD = {2: 8, 4: 8, 8: 2}
+SUMMED_BY_A_LANE = {2: 32, 4: 24, 8: 8}
+SUMMED_IN_WARPS = {2: 16, 4: 8, 8: 4}
+MOST_WARPS = 16  # of a row of version 3: with more, a thread has too few registers
+
+
 def layer_norm_backward(problem, version=None):
     """Plan dt, dx and the partial sums of dw, dshift and db."""
-    packs = ceil_div(problem.packs, MAX_THREADS)
-    fits = problem.in_packs and packs * problem.pack <= SUMMED_BY_A_THREAD[problem.dtype.itemsize]
-    version = chosen(version, [1, 2] if fits else [1])
-    if version == 1:
-        threads, name = 256, f"layer_norm_backward_1<{problem.type}>"
-    else:
-        threads = WARP * ceil_div(problem.packs, WARP * packs)
-        bound = max(128, 1 << (threads - 1).bit_length())
-        name = f"layer_norm_backward_2<{problem.type}, {packs}, {bound}>"
-    wanted = problem.multiprocessors * max(1, MAX_THREADS // threads)
+    plans = {
+        1: (f"layer_norm_backward_1<{problem.type}>", (256,), MAX_THREADS // 256),
+        2: _row_a_block(problem),
+        3: _next_row_on_its_way(problem),
+    }
+    version = chosen(version, [number for number, plan in plans.items() if plan is not None])
+    name, block, blocks_a_multiprocessor = plans[version]
+    wanted = problem.multiprocessors * blocks_a_multiprocessor
     parts, rows_a_block = _rows_in_parts(problem.rows, wanted)
-    return Plan(name, (parts,), (threads,), parts, rows_a_block)
+    shared_bytes = 0
+    if len(block) == 2:  # a row of sums for each warp
+        shared_bytes = block[1] * problem.columns * max(4, problem.dtype.itemsize)
+    return Plan(name, (parts,), block, parts, rows_a_block, shared_bytes)
+
+
+def _row_a_block(problem):
+    """Of version 2: the kernel, its block, how many of these a multiprocessor has; or None."""
+    packs = ceil_div(problem.packs, MAX_THREADS)
+    if not problem.in_packs or packs * problem.pack > SUMMED_BY_A_THREAD[problem.dtype.itemsize]:
+        return None
+    threads = WARP * ceil_div(problem.packs, WARP * packs)
+    bound = max(128, 1 << (threads - 1).bit_length())
+    name = f"layer_norm_backward_2<{problem.type}, {packs}, {bound}>"
+    return name, (threads,), max(1, MAX_THREADS // threads)
+
+
+def _next_row_on_its_way(problem):
+    """The same of version 3: a warp a row, four rows a block; or a block a row."""
+    a_lane, a_thread = (held[problem.dtype.itemsize] for held in (SUMMED_BY_A_LANE, SUMMED_IN_WARPS))
+    if not problem.in_packs or problem.columns > MOST_WARPS * WARP * a_thread:
+        return None
+    warps, packs = _warps_a_row(problem, a_lane, a_thread)
+    name = f"layer_norm_backward_3<{problem.type}, {warps}, {packs}>"
+    block = (WARP, 4) if warps == 1 else (warps * WARP,)
+    return name, block, 1 if warps == MOST_WARPS else 2
 
 
 LARGEST_HEAD_SIZE = 128  # of the tiled kernels
@@ -332,3 +368,12 @@ def attention_delta(problem):
 def each_element(kernel, elements):
     """Plan a kernel with one thread an element."""
     return Plan(kernel, (ceil_div(elements, 256),), (256,))
+
+
+FINISHING_WARPS = 16  # of a block of finish_sums
+
+
+def sums_of_parts(problem, arrays):
+    """Plan the sums over the parts, of so many arrays."""
+    blocks = ceil_div(arrays * problem.columns, WARP)
+    return Plan(f"finish_sums<{problem.type}>", (blocks,), (WARP, FINISHING_WARPS))

@@ -216,77 +216,189 @@ __global__ void layer_norm_backward_1(const T* dy, const T* x, const wide<T>* me
     }
 }
 
+// What one thread of the later versions of backward holds: PACKS packs of a row of dy and t, `stride`
+// packs apart; and what it sums down their columns.
+template <class T, int PACKS>
+struct RowPacks {
+    Pack<T> dy[PACKS], x[PACKS];
+};
+template <class T, int PACKS>
+struct ColumnSums {
+    wide<T> dweight[PACKS][Pack<T>::SIZE], dshift[PACKS][Pack<T>::SIZE], dbias[PACKS][Pack<T>::SIZE];
+};
+template <class T>
+__device__ __forceinline__ int column_of(int k, int stride) {
+    return (k * stride + threadIdx.x) * Pack<T>::SIZE;
+}
+
+template <class T, int PACKS>
+__device__ __forceinline__ void load_row(RowPacks<T, PACKS>& row, const T* dy, const T* x,
+                                         int columns, int stride) {
+#pragma unroll
+    for (int k = 0; k < PACKS; k++) {
+        const int column = column_of<T>(k, stride);
+        if (column >= columns) continue;
+        row.dy[k] = load_pack(dy + column);
+        row.x[k] = load_pack(x + column);
+    }
+}
+
+// A thread's share of Σ g and Σ g x̂ of a row, whose dy x̂ and dy it adds to its columns' sums.
+template <class T, int PACKS>
+__device__ __forceinline__ Pair<wide<T>> add_row(ColumnSums<T, PACKS>& sums,
+                                                 const RowPacks<T, PACKS>& row, const T* weight,
+                                                 wide<T> mean, wide<T> inverse, int columns,
+                                                 int stride) {
+    wide<T> sum = 0, along = 0;
+#pragma unroll
+    for (int k = 0; k < PACKS; k++) {
+        const int column = column_of<T>(k, stride);
+        if (column >= columns) continue;
+        const Pack<T> w = load_pack(weight + column);
+#pragma unroll
+        for (int i = 0; i < Pack<T>::SIZE; i++) {
+            const wide<T> gradient = widen(row.dy[k].values[i]);
+            const wide<T> x_hat = normalized<T>(widen(row.x[k].values[i]), mean, inverse);
+            const wide<T> g = gradient * widen(w.values[i]);
+            sum += g;
+            along += g * x_hat;
+            sums.dweight[k][i] += gradient * x_hat;
+            sums.dshift[k][i] += gradient;
+        }
+    }
+    return {sum, along};
+}
+
+// dt and dx of a row, from mean(g) and mean(g x̂); dx is added to its columns' sums.
+template <class T, int PACKS>
+__device__ __forceinline__ void write_row(ColumnSums<T, PACKS>& sums, const RowPacks<T, PACKS>& row,
+                                          const T* weight, wide<T> mean, wide<T> inverse,
+                                          wide<T> level, wide<T> slope, const Dropout& dropout,
+                                          int number, T* dtotal, T* dx, int columns, int stride) {
+    constexpr int SIZE = Pack<T>::SIZE;
+#pragma unroll
+    for (int k = 0; k < PACKS; k++) {
+        const int column = column_of<T>(k, stride);
+        if (column >= columns) continue;
+        const Pack<T> w = load_pack(weight + column);
+        Pack<T> out, dropped;
+        wide<T> scales[SIZE];
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) scales[i] = 1;
+        if (dropout.enabled) keep_scales(dropout, number, column, scales);
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) {
+            const wide<T> g = widen(row.dy[k].values[i]) * widen(w.values[i]);
+            const wide<T> x_hat = normalized<T>(widen(row.x[k].values[i]), mean, inverse);
+            const wide<T> dt = (g - level - x_hat * slope) * inverse;
+            out.values[i] = narrow<T>(dt);
+            dropped.values[i] = narrow<T>(dt * scales[i]);
+            sums.dbias[k][i] += dt * scales[i];
+        }
+        store_pack(dtotal + column, out);
+        if (dx) store_pack(dx + column, dropped);
+    }
+}
+
+// A thread's sums down its columns, to where there is one row of `columns` of them.
+template <class T, int PACKS>
+__device__ __forceinline__ void write_sums(const wide<T> (&sums)[PACKS][Pack<T>::SIZE], wide<T>* to,
+                                           int columns, int stride) {
+#pragma unroll
+    for (int k = 0; k < PACKS; k++) {
+        const int column = column_of<T>(k, stride);
+        if (column >= columns) continue;
+#pragma unroll
+        for (int i = 0; i < Pack<T>::SIZE; i++) to[column + i] = sums[k][i];
+    }
+}
+
 // Backward, version 2: each thread keeps PACKS packs of columns for all rows of the block, so that
 // row and column sums both stay in registers and every number is loaded once, 16 bytes at a time.
 //
-// Registers: 3 sums a column, and the packs of dy and t (here x) as loaded. A block has as many
-// warps as the row needs.
+// Registers: 3 sums a column, and the packs of dy and t as loaded. A block has as many warps as the
+// row needs. Where rows are narrow there are many blocks, and as many partial sums: of 16384 rows of
+// 768 2-byte numbers, which are 75 MB, 132 multiprocessors with 10 blocks each write and read 23 MB.
 template <class T, int PACKS, int MAX_THREADS>
 __global__ void __launch_bounds__(MAX_THREADS)
 layer_norm_backward_2(const T* dy, const T* x, const wide<T>* means,
                       const wide<T>* inverse_deviations, const T* weight, T* dtotal, T* dx,
                       wide<T>* partial, int rows, int columns, int rows_a_block, Dropout dropout) {
-    constexpr int SIZE = Pack<T>::SIZE;
     const int first = blockIdx.x * rows_a_block, end = min(first + rows_a_block, rows);
-    wide<T> dbias[PACKS][SIZE] = {}, dweight[PACKS][SIZE] = {}, dshift[PACKS][SIZE] = {};
+    const int stride = blockDim.x;
+    ColumnSums<T, PACKS> down = {};
     for (int row = first; row < end; row++) {
         const long long start = (long long)row * columns;
         const wide<T> mean = means[row], inverse = inverse_deviations[row];
-        Pack<T> gradients[PACKS], inputs[PACKS];
-        wide<T> sum = 0, along = 0;
-#pragma unroll
-        for (int k = 0; k < PACKS; k++) {
-            const int column = (k * blockDim.x + threadIdx.x) * SIZE;
-            if (column >= columns) continue;
-            gradients[k] = load_pack(dy + start + column);
-            inputs[k] = load_pack(x + start + column);
-            const Pack<T> w = load_pack(weight + column);
-#pragma unroll
-            for (int i = 0; i < SIZE; i++) {
-                const wide<T> gradient = widen(gradients[k].values[i]);
-                const wide<T> x_hat = normalized<T>(widen(inputs[k].values[i]), mean, inverse);
-                const wide<T> g = gradient * widen(w.values[i]);
-                sum += g;
-                along += g * x_hat;
-                dweight[k][i] += gradient * x_hat;
-                dshift[k][i] += gradient;
-            }
-        }
-        const Pair<wide<T>> sums = block_sums(sum, along);
-        const wide<T> level = sums.first / columns, slope = sums.second / columns;
-#pragma unroll
-        for (int k = 0; k < PACKS; k++) {
-            const int column = (k * blockDim.x + threadIdx.x) * SIZE;
-            if (column >= columns) continue;
-            const Pack<T> w = load_pack(weight + column);
-            Pack<T> out, dropped;
-            wide<T> scales[SIZE];
-#pragma unroll
-            for (int i = 0; i < SIZE; i++) scales[i] = 1;
-            if (dropout.enabled) keep_scales(dropout, row, column, scales);
-#pragma unroll
-            for (int i = 0; i < SIZE; i++) {
-                const wide<T> g = widen(gradients[k].values[i]) * widen(w.values[i]);
-                const wide<T> x_hat = normalized<T>(widen(inputs[k].values[i]), mean, inverse);
-                const wide<T> dt = (g - level - x_hat * slope) * inverse;
-                out.values[i] = narrow<T>(dt);
-                dropped.values[i] = narrow<T>(dt * scales[i]);
-                dbias[k][i] += dt * scales[i];
-            }
-            store_pack(dtotal + start + column, out);
-            if (dx) store_pack(dx + start + column, dropped);
-        }
+        RowPacks<T, PACKS> own;
+        load_row(own, dy + start, x + start, columns, stride);
+        const Pair<wide<T>> share = add_row(down, own, weight, mean, inverse, columns, stride);
+        const Pair<wide<T>> sums = block_sums(share.first, share.second);
+        write_row<T>(down, own, weight, mean, inverse, sums.first / columns, sums.second / columns,
+                     dropout, row, dtotal + start, dx ? dx + start : nullptr, columns, stride);
     }
-    wide<T>* sums_of_block = partial + 3LL * blockIdx.x * columns;
-#pragma unroll
-    for (int k = 0; k < PACKS; k++) {
-        const int column = (k * blockDim.x + threadIdx.x) * SIZE;
-        if (column >= columns) continue;
-#pragma unroll
-        for (int i = 0; i < SIZE; i++) {
-            sums_of_block[column + i] = dweight[k][i];
-            sums_of_block[columns + column + i] = dshift[k][i];
-            sums_of_block[2 * columns + column + i] = dbias[k][i];
-        }
+    wide<T>* to = partial + 3LL * blockIdx.x * columns;
+    write_sums<T>(down.dweight, to, columns, stride);
+    write_sums<T>(down.dshift, to + columns, columns, stride);
+    write_sums<T>(down.dbias, to + 2 * columns, columns, stride);
+}
+
+// Of a block with a warp a row: each warp's sums down the columns, added up. `shared` holds a row of
+// `columns` numbers a warp.
+template <class T, int PACKS>
+__device__ __forceinline__ void add_warps(const wide<T> (&sums)[PACKS][Pack<T>::SIZE],
+                                          wide<T>* shared, wide<T>* to, int columns) {
+    __syncthreads();  // all have read the sums before
+    write_sums<T>(sums, shared + threadIdx.y * columns, columns, WARP_SIZE);
+    __syncthreads();
+    const int thread = threadIdx.y * WARP_SIZE + threadIdx.x, warps = blockDim.y;
+    for (int column = thread; column < columns; column += warps * WARP_SIZE) {
+        wide<T> sum = 0;
+        for (int warp = 0; warp < warps; warp++) sum += shared[warp * columns + column];
+        to[column] = sum;
+    }
+}
+
+// Backward, version 3: the next row is on its way while one is computed, and a row that fits into
+// one warp's registers is given one: its sums need no barrier, and a block has four such rows at once.
+//
+// A row has WARPS warps of threads, and each thread PACKS packs of it and of the next row. There are
+// two blocks a multiprocessor, or one, and so fewer partial sums: of those 23 MB, 5.
+template <class T, int WARPS, int PACKS>
+__global__ void __launch_bounds__(WARPS == 1 ? 128 : WARPS * 32)
+layer_norm_backward_3(const T* dy, const T* x, const wide<T>* means,
+                      const wide<T>* inverse_deviations, const T* weight, T* dtotal, T* dx,
+                      wide<T>* partial, int rows, int columns, int rows_a_block, Dropout dropout) {
+    DYN_SHARED(wide<T>, shared);
+    constexpr int STRIDE = WARPS * WARP_SIZE;
+    const int end = min((blockIdx.x + 1) * rows_a_block, rows), at_once = blockDim.y;
+    ColumnSums<T, PACKS> down = {};
+    RowPacks<T, PACKS> own = {}, next = {};
+    int row = blockIdx.x * rows_a_block + threadIdx.y;
+    long long start = (long long)row * columns;
+    if (row < end) load_row(own, dy + start, x + start, columns, STRIDE);
+    for (; row < end; row += at_once) {
+        const long long after = start + (long long)at_once * columns;
+        if (row + at_once < end) load_row(next, dy + after, x + after, columns, STRIDE);
+        const wide<T> mean = means[row], inverse = inverse_deviations[row];
+        Pair<wide<T>> sums = add_row(down, own, weight, mean, inverse, columns, STRIDE);
+        if (WARPS == 1)
+            sums = {warp_sum(sums.first), warp_sum(sums.second)};
+        else
+            sums = block_sums(sums.first, sums.second);
+        write_row<T>(down, own, weight, mean, inverse, sums.first / columns, sums.second / columns,
+                     dropout, row, dtotal + start, dx ? dx + start : nullptr, columns, STRIDE);
+        own = next;
+        start = after;
+    }
+    wide<T>* to = partial + 3LL * blockIdx.x * columns;
+    if (WARPS == 1) {
+        add_warps<T>(down.dweight, shared, to, columns);
+        add_warps<T>(down.dshift, shared, to + columns, columns);
+        add_warps<T>(down.dbias, shared, to + 2 * columns, columns);
+    } else {
+        write_sums<T>(down.dweight, to, columns, STRIDE);
+        write_sums<T>(down.dshift, to + columns, columns, STRIDE);
+        write_sums<T>(down.dbias, to + 2 * columns, columns, STRIDE);
     }
 }
