@@ -16,7 +16,7 @@ try:
 except RuntimeError:
     pytest.skip("nvidia-cuda-nvrtc is not installed", allow_module_level=True)
 
-WIDTHS = sample((8, 256, 768, 1024, 2048, 4096, 8192), (768, 8192))
+WIDTHS = sample((8, 256, 768, 1024, 2048, 4096, 8192, 16384), (768, 8192, 16384))
 ATTENTION_ON_TENSOR_CORES = 3  # the first version that is
 HOPPER_S_VERSION = 4  # of attention: its instructions are those of sm_90a alone
 ARCHITECTURES = ("sm_80", "sm_90a", "sm_100")
@@ -26,7 +26,7 @@ def planned(dtype, plans, version):
     """The kernels that the launcher may choose for rows of any of the widths."""
     kernels = set()
     for columns in WIDTHS:
-        problem = launcher.Problem(512, columns, dtype, True, 132)
+        problem = launcher.Problem(512, columns, dtype, True, 132, 232448)
         for plan in plans:
             try:
                 kernels.add(plan(problem, version).kernel)

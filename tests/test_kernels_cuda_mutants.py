@@ -13,6 +13,7 @@ import pytest
 from cuda_support import (
     FLOAT16,
     FLOAT32,
+    FLOAT64,
     NEEDS_COMPILER,
     check_attention,
     check_copies_of_boxes,
@@ -42,9 +43,10 @@ layer_norm_2 = partial(check_layer_norm, dtype=FLOAT16, shape=(2, 21, 2056), ver
 
 
 def layer_norm_3(executor):
-    """A warp a row, and several."""
+    """A warp a row, several, and so many that sums are in shared memory."""
     check_layer_norm(executor, FLOAT16, (4, 21, 304), version=3)
     check_layer_norm(executor, FLOAT16, (2, 21, 2056), version=3)
+    check_layer_norm(executor, FLOAT64, (1, 7, 2056), version=3)
 
 
 def many_parts(executor):
@@ -158,7 +160,7 @@ FUNCTIONS = {
         "layer_norm.cu",
         layer_norm_2,
         ("row < end", "row < end - 1"),
-        ("to + 2 * columns", "to + columns"),
+        ("to + which * columns", "to + columns"),
         ("means[row]", "means[first]"),
     ),
     "load_row": (
@@ -191,15 +193,20 @@ FUNCTIONS = {
         ("warp < warps", "warp < warps - 1"),
         ("warp * columns + column", "column"),
     ),
-    "layer_norm_backward_3": (
+    "gradients_of_rows": (
         "layer_norm.cu",
         layer_norm_3,
-        ("row + at_once < end", "row + at_once <= end"),
-        ("row + at_once < end", "row + at_once < end - 1"),
+        ("else if (row + at_once < end)", "else if (row + at_once <= end)"),
+        ("else if (row + at_once < end)", "else if (row + at_once < end - 1)"),
         ("row < end; row", "row < end - 1; row"),
         ("means[row]", "means[0]"),
         ("own = next", "next = own"),
-        ("to + 2 * columns", "to + columns"),
+    ),
+    "layer_norm_backward_3": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("at < 3 * PACKS", "at < 2 * PACKS"),
+        ("to + which * columns", "to + columns"),
     ),
     "block_max": (
         "device.cuh",

@@ -119,6 +119,7 @@ def problem_of(executor, columns, *arrays):
         dtype=first.dtype,
         aligned=all(executor.pointer(array) % PACK_BYTES == 0 for array in arrays),
         multiprocessors=executor.multiprocessors,
+        shared_limit=executor.shared_limit,
     )
 
 

@@ -37,6 +37,8 @@ class Problem(NamedTuple):
     aligned : bool
         Whether every array begins at a multiple of 16 bytes.
     multiprocessors : int
+    shared_limit : int
+        Bytes of shared memory that a block may have.
     """
 
     rows: int
@@ -44,6 +46,7 @@ class Problem(NamedTuple):
     dtype: object
     aligned: bool
     multiprocessors: int
+    shared_limit: int
 
     @property
     def type(self):
@@ -171,46 +174,53 @@ def _warps_a_row(problem, a_lane, a_thread):
 SUMMED_BY_A_THREAD = {2: 8, 4: 8, 8: 2}
 SUMMED_BY_A_LANE = {2: 32, 4: 24, 8: 8}
 SUMMED_IN_WARPS = {2: 16, 4: 8, 8: 4}
-MOST_WARPS = 16  # of a row of version 3: with more, a thread has too few registers
+MOST_WARPS = 16  # of a row whose columns' sums are in registers; with more, threads have too few
+MOST_PACKS = 4  # of dy, and of t, that a thread then holds
 
 
 def layer_norm_backward(problem, version=None):
     """Plan dt, dx and the partial sums of dw, dshift and db."""
     plans = {
-        1: (f"layer_norm_backward_1<{problem.type}>", (256,), MAX_THREADS // 256),
+        1: (f"layer_norm_backward_1<{problem.type}>", (256,), MAX_THREADS // 256, 0),
         2: _row_a_block(problem),
         3: _next_row_on_its_way(problem),
     }
     version = chosen(version, [number for number, plan in plans.items() if plan is not None])
-    name, block, blocks_a_multiprocessor = plans[version]
+    name, block, blocks_a_multiprocessor, shared_bytes = plans[version]
     wanted = problem.multiprocessors * blocks_a_multiprocessor
     parts, rows_a_block = _rows_in_parts(problem.rows, wanted)
-    shared_bytes = 0
-    if len(block) == 2:  # a row of sums for each warp
-        shared_bytes = block[1] * problem.columns * max(4, problem.dtype.itemsize)
     return Plan(name, (parts,), block, parts, rows_a_block, shared_bytes)
 
 
 def _row_a_block(problem):
-    """Of version 2: the kernel, its block, how many of these a multiprocessor has; or None."""
+    """Of version 2: kernel, block, blocks a multiprocessor and shared memory; None if none fits."""
     packs = ceil_div(problem.packs, MAX_THREADS)
     if not problem.in_packs or packs * problem.pack > SUMMED_BY_A_THREAD[problem.dtype.itemsize]:
         return None
     threads = WARP * ceil_div(problem.packs, WARP * packs)
     bound = max(128, 1 << (threads - 1).bit_length())
     name = f"layer_norm_backward_2<{problem.type}, {packs}, {bound}>"
-    return name, (threads,), max(1, MAX_THREADS // threads)
+    return name, (threads,), max(1, MAX_THREADS // threads), 0
 
 
 def _next_row_on_its_way(problem):
     """The same of version 3: a warp a row, four rows a block; or a block a row."""
-    a_lane, a_thread = (held[problem.dtype.itemsize] for held in (SUMMED_BY_A_LANE, SUMMED_IN_WARPS))
-    if not problem.in_packs or problem.columns > MOST_WARPS * WARP * a_thread:
+    size, wide_bytes = problem.dtype.itemsize, max(4, problem.dtype.itemsize)
+    a_lane, a_thread = SUMMED_BY_A_LANE[size], SUMMED_IN_WARPS[size]
+    if not problem.in_packs:
         return None
+    if problem.columns > MOST_WARPS * WARP * a_thread:
+        packs = ceil_div(problem.packs, MAX_THREADS)
+        shared_bytes = 3 * packs * problem.pack * MAX_THREADS * wide_bytes
+        if packs > MOST_PACKS or shared_bytes > problem.shared_limit - STATIC_SHARED:
+            return None
+        name = f"layer_norm_backward_3<{problem.type}, {MAX_THREADS // WARP}, {packs}>"
+        return name, (MAX_THREADS,), 1, shared_bytes
     warps, packs = _warps_a_row(problem, a_lane, a_thread)
     name = f"layer_norm_backward_3<{problem.type}, {warps}, {packs}>"
-    block = (WARP, 4) if warps == 1 else (warps * WARP,)
-    return name, block, 1 if warps == MOST_WARPS else 2
+    if warps == 1:
+        return name, (WARP, 4), 2, 4 * problem.columns * wide_bytes
+    return name, (warps * WARP,), 1 if warps == MOST_WARPS else 2, 0
 
 
 LARGEST_HEAD_SIZE = 128  # of the tiled kernels

@@ -216,20 +216,32 @@ __global__ void layer_norm_backward_1(const T* dy, const T* x, const wide<T>* me
     }
 }
 
-// What one thread of the later versions of backward holds: PACKS packs of a row of dy and t, `stride`
-// packs apart; and what it sums down their columns.
+// What one thread of the later versions of backward holds of a row: PACKS packs of dy and t (here x),
+// `stride` packs apart.
 template <class T, int PACKS>
 struct RowPacks {
     Pack<T> dy[PACKS], x[PACKS];
-};
-template <class T, int PACKS>
-struct ColumnSums {
-    wide<T> dweight[PACKS][Pack<T>::SIZE], dshift[PACKS][Pack<T>::SIZE], dbias[PACKS][Pack<T>::SIZE];
 };
 template <class T>
 __device__ __forceinline__ int column_of(int k, int stride) {
     return (k * stride + threadIdx.x) * Pack<T>::SIZE;
 }
+
+// The three sums down each of these columns: in registers, or, for rows so wide that these do not
+// suffice, in shared memory, where a thread's neighbours are those of the next thread.
+constexpr int DWEIGHT = 0, DSHIFT = 1, DBIAS = 2;
+template <class T, int PACKS>
+struct RegisterSums {
+    wide<T> values[3][PACKS][Pack<T>::SIZE];
+    __device__ __forceinline__ wide<T>& at(int which, int k, int i) { return values[which][k][i]; }
+};
+template <class T, int PACKS, int THREADS>
+struct SharedSums {
+    wide<T>* values;
+    __device__ __forceinline__ wide<T>& at(int which, int k, int i) {
+        return values[((which * PACKS + k) * Pack<T>::SIZE + i) * THREADS + threadIdx.x];
+    }
+};
 
 template <class T, int PACKS>
 __device__ __forceinline__ void load_row(RowPacks<T, PACKS>& row, const T* dy, const T* x,
@@ -243,12 +255,11 @@ __device__ __forceinline__ void load_row(RowPacks<T, PACKS>& row, const T* dy, c
     }
 }
 
-// A thread's share of Σ g and Σ g x̂ of a row, whose dy x̂ and dy it adds to its columns' sums.
-template <class T, int PACKS>
-__device__ __forceinline__ Pair<wide<T>> add_row(ColumnSums<T, PACKS>& sums,
-                                                 const RowPacks<T, PACKS>& row, const T* weight,
-                                                 wide<T> mean, wide<T> inverse, int columns,
-                                                 int stride) {
+// A thread's share of Σ g and Σ g x̂ of a row; dy x̂ and dy are added to the columns' sums.
+template <class T, int PACKS, class Sums>
+__device__ __forceinline__ Pair<wide<T>> add_row(Sums& down, const RowPacks<T, PACKS>& row,
+                                                 const T* weight, wide<T> mean, wide<T> inverse,
+                                                 int columns, int stride) {
     wide<T> sum = 0, along = 0;
 #pragma unroll
     for (int k = 0; k < PACKS; k++) {
@@ -262,16 +273,16 @@ __device__ __forceinline__ Pair<wide<T>> add_row(ColumnSums<T, PACKS>& sums,
             const wide<T> g = gradient * widen(w.values[i]);
             sum += g;
             along += g * x_hat;
-            sums.dweight[k][i] += gradient * x_hat;
-            sums.dshift[k][i] += gradient;
+            down.at(DWEIGHT, k, i) += gradient * x_hat;
+            down.at(DSHIFT, k, i) += gradient;
         }
     }
     return {sum, along};
 }
 
-// dt and dx of a row, from mean(g) and mean(g x̂); dx is added to its columns' sums.
-template <class T, int PACKS>
-__device__ __forceinline__ void write_row(ColumnSums<T, PACKS>& sums, const RowPacks<T, PACKS>& row,
+// dt and dx of a row, from mean(g) and mean(g x̂); dx is added to the columns' sums.
+template <class T, int PACKS, class Sums>
+__device__ __forceinline__ void write_row(Sums& down, const RowPacks<T, PACKS>& row,
                                           const T* weight, wide<T> mean, wide<T> inverse,
                                           wide<T> level, wide<T> slope, const Dropout& dropout,
                                           int number, T* dtotal, T* dx, int columns, int stride) {
@@ -293,23 +304,23 @@ __device__ __forceinline__ void write_row(ColumnSums<T, PACKS>& sums, const RowP
             const wide<T> dt = (g - level - x_hat * slope) * inverse;
             out.values[i] = narrow<T>(dt);
             dropped.values[i] = narrow<T>(dt * scales[i]);
-            sums.dbias[k][i] += dt * scales[i];
+            down.at(DBIAS, k, i) += dt * scales[i];
         }
         store_pack(dtotal + column, out);
         if (dx) store_pack(dx + column, dropped);
     }
 }
 
-// A thread's sums down its columns, to where there is one row of `columns` of them.
-template <class T, int PACKS>
-__device__ __forceinline__ void write_sums(const wide<T> (&sums)[PACKS][Pack<T>::SIZE], wide<T>* to,
-                                           int columns, int stride) {
+// One of the three sums down a thread's columns, to a row of `columns` of them.
+template <class T, int PACKS, class Sums>
+__device__ __forceinline__ void write_sums(Sums& down, int which, wide<T>* to, int columns,
+                                           int stride) {
 #pragma unroll
     for (int k = 0; k < PACKS; k++) {
         const int column = column_of<T>(k, stride);
         if (column >= columns) continue;
 #pragma unroll
-        for (int i = 0; i < Pack<T>::SIZE; i++) to[column + i] = sums[k][i];
+        for (int i = 0; i < Pack<T>::SIZE; i++) to[column + i] = down.at(which, k, i);
     }
 }
 
@@ -326,7 +337,7 @@ layer_norm_backward_2(const T* dy, const T* x, const wide<T>* means,
                       wide<T>* partial, int rows, int columns, int rows_a_block, Dropout dropout) {
     const int first = blockIdx.x * rows_a_block, end = min(first + rows_a_block, rows);
     const int stride = blockDim.x;
-    ColumnSums<T, PACKS> down = {};
+    RegisterSums<T, PACKS> down = {};
     for (int row = first; row < end; row++) {
         const long long start = (long long)row * columns;
         const wide<T> mean = means[row], inverse = inverse_deviations[row];
@@ -334,22 +345,22 @@ layer_norm_backward_2(const T* dy, const T* x, const wide<T>* means,
         load_row(own, dy + start, x + start, columns, stride);
         const Pair<wide<T>> share = add_row(down, own, weight, mean, inverse, columns, stride);
         const Pair<wide<T>> sums = block_sums(share.first, share.second);
-        write_row<T>(down, own, weight, mean, inverse, sums.first / columns, sums.second / columns,
-                     dropout, row, dtotal + start, dx ? dx + start : nullptr, columns, stride);
+        write_row(down, own, weight, mean, inverse, sums.first / columns, sums.second / columns,
+                  dropout, row, dtotal + start, dx ? dx + start : dx, columns, stride);
     }
     wide<T>* to = partial + 3LL * blockIdx.x * columns;
-    write_sums<T>(down.dweight, to, columns, stride);
-    write_sums<T>(down.dshift, to + columns, columns, stride);
-    write_sums<T>(down.dbias, to + 2 * columns, columns, stride);
+#pragma unroll
+    for (int which = 0; which < 3; which++)
+        write_sums<T, PACKS>(down, which, to + which * columns, columns, stride);
 }
 
-// Of a block with a warp a row: each warp's sums down the columns, added up. `shared` holds a row of
-// `columns` numbers a warp.
-template <class T, int PACKS>
-__device__ __forceinline__ void add_warps(const wide<T> (&sums)[PACKS][Pack<T>::SIZE],
-                                          wide<T>* shared, wide<T>* to, int columns) {
+// Of a block with a warp a row: the warps' sums down the columns, added up. `shared` holds a row of
+// `columns` numbers for each warp.
+template <class T, int PACKS, class Sums>
+__device__ __forceinline__ void add_warps(Sums& down, int which, wide<T>* shared, wide<T>* to,
+                                          int columns) {
     __syncthreads();  // all have read the sums before
-    write_sums<T>(sums, shared + threadIdx.y * columns, columns, WARP_SIZE);
+    write_sums<T, PACKS>(down, which, shared + threadIdx.y * columns, columns, WARP_SIZE);
     __syncthreads();
     const int thread = threadIdx.y * WARP_SIZE + threadIdx.x, warps = blockDim.y;
     for (int column = thread; column < columns; column += warps * WARP_SIZE) {
@@ -359,46 +370,75 @@ __device__ __forceinline__ void add_warps(const wide<T> (&sums)[PACKS][Pack<T>::
     }
 }
 
-// Backward, version 3: the next row is on its way while one is computed, and a row that fits into
-// one warp's registers is given one: its sums need no barrier, and a block has four such rows at once.
-//
-// A row has WARPS warps of threads, and each thread PACKS packs of it and of the next row. There are
-// two blocks a multiprocessor, or one, and so fewer partial sums: of those 23 MB, 5.
-template <class T, int WARPS, int PACKS>
-__global__ void __launch_bounds__(WARPS == 1 ? 128 : WARPS * 32)
-layer_norm_backward_3(const T* dy, const T* x, const wide<T>* means,
-                      const wide<T>* inverse_deviations, const T* weight, T* dtotal, T* dx,
-                      wide<T>* partial, int rows, int columns, int rows_a_block, Dropout dropout) {
-    DYN_SHARED(wide<T>, shared);
+// What version 3 does with the rows of a block, whose columns' sums are 0 before. `next` is where
+// the row after comes to lie while one is computed, if there are registers for it.
+template <class T, int WARPS, int PACKS, bool AHEAD, class Sums>
+__device__ __forceinline__ void gradients_of_rows(Sums& down, const T* dy, const T* x,
+                                                 const wide<T>* means,
+                                                 const wide<T>* inverse_deviations,
+                                                 const T* weight, T* dtotal, T* dx, int end,
+                                                 int columns, int rows_a_block,
+                                                 const Dropout& dropout) {
     constexpr int STRIDE = WARPS * WARP_SIZE;
-    const int end = min((blockIdx.x + 1) * rows_a_block, rows), at_once = blockDim.y;
-    ColumnSums<T, PACKS> down = {};
-    RowPacks<T, PACKS> own = {}, next = {};
+    const int at_once = blockDim.y;
     int row = blockIdx.x * rows_a_block + threadIdx.y;
     long long start = (long long)row * columns;
-    if (row < end) load_row(own, dy + start, x + start, columns, STRIDE);
+    RowPacks<T, PACKS> own = {}, next = {};
+    if (AHEAD && row < end) load_row(own, dy + start, x + start, columns, STRIDE);
     for (; row < end; row += at_once) {
         const long long after = start + (long long)at_once * columns;
-        if (row + at_once < end) load_row(next, dy + after, x + after, columns, STRIDE);
+        if (!AHEAD)
+            load_row(own, dy + start, x + start, columns, STRIDE);
+        else if (row + at_once < end)
+            load_row(next, dy + after, x + after, columns, STRIDE);
         const wide<T> mean = means[row], inverse = inverse_deviations[row];
         Pair<wide<T>> sums = add_row(down, own, weight, mean, inverse, columns, STRIDE);
         if (WARPS == 1)
             sums = {warp_sum(sums.first), warp_sum(sums.second)};
         else
             sums = block_sums(sums.first, sums.second);
-        write_row<T>(down, own, weight, mean, inverse, sums.first / columns, sums.second / columns,
-                     dropout, row, dtotal + start, dx ? dx + start : nullptr, columns, STRIDE);
-        own = next;
+        write_row(down, own, weight, mean, inverse, sums.first / columns, sums.second / columns,
+                  dropout, row, dtotal + start, dx ? dx + start : dx, columns, STRIDE);
+        if (AHEAD) own = next;
         start = after;
     }
+}
+
+// Backward, version 3: the next row is on its way while one is computed; and a row that fits into
+// one warp's registers has one, so that its sums need no barrier, and a block has four at once.
+//
+// A row has WARPS warps of threads, and each thread PACKS packs of it and of the next row. There are
+// two blocks a multiprocessor, or one, and so fewer partial sums: 5 MB where version 2 has 23. With
+// 32 warps a thread has 64 registers, and the columns' sums lie in shared memory: 12 bytes a column,
+// read and written once a row, which takes less time than the row does to come from memory.
+template <class T, int WARPS, int PACKS>
+__global__ void __launch_bounds__(WARPS == 1 ? 128 : WARPS * 32)
+layer_norm_backward_3(const T* dy, const T* x, const wide<T>* means,
+                      const wide<T>* inverse_deviations, const T* weight, T* dtotal, T* dx,
+                      wide<T>* partial, int rows, int columns, int rows_a_block, Dropout dropout) {
+    DYN_SHARED(wide<T>, shared);
+    const int end = min(static_cast<int>(blockIdx.x + 1) * rows_a_block, rows);
     wide<T>* to = partial + 3LL * blockIdx.x * columns;
-    if (WARPS == 1) {
-        add_warps<T>(down.dweight, shared, to, columns);
-        add_warps<T>(down.dshift, shared, to + columns, columns);
-        add_warps<T>(down.dbias, shared, to + 2 * columns, columns);
+    if constexpr (WARPS == 32) {
+        SharedSums<T, PACKS, WARPS * WARP_SIZE> down = {shared};
+        for (int at = 0; at < 3 * PACKS * Pack<T>::SIZE; at++)
+            shared[at * WARPS * WARP_SIZE + threadIdx.x] = 0;
+        gradients_of_rows<T, WARPS, PACKS, (PACKS <= 2)>(down, dy, x, means, inverse_deviations,
+                                                        weight, dtotal, dx, end, columns,
+                                                        rows_a_block, dropout);
+        for (int which = 0; which < 3; which++)
+            write_sums<T, PACKS>(down, which, to + which * columns, columns, WARPS * WARP_SIZE);
     } else {
-        write_sums<T>(down.dweight, to, columns, STRIDE);
-        write_sums<T>(down.dshift, to + columns, columns, STRIDE);
-        write_sums<T>(down.dbias, to + 2 * columns, columns, STRIDE);
+        RegisterSums<T, PACKS> down = {};
+        gradients_of_rows<T, WARPS, PACKS, true>(down, dy, x, means, inverse_deviations, weight,
+                                                dtotal, dx, end, columns, rows_a_block, dropout);
+#pragma unroll
+        for (int which = 0; which < 3; which++) {
+            if (WARPS == 1)
+                add_warps<T, PACKS>(down, which, shared, to + which * columns, columns);
+            else
+                write_sums<T, PACKS>(down, which, to + which * columns, columns,
+                                     WARPS * WARP_SIZE);
+        }
     }
 }
