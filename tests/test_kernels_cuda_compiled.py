@@ -47,8 +47,8 @@ def kernels_of(file, dtype, version):
         return {f"cross_entropy_{step}_1<{type_name}>" for step in steps}
     if file == "attention.cu":
         return attention_kernels(dtype, version)
-    names = planned(dtype, (launcher.layer_norm_forward, launcher.layer_norm_backward), version)
-    return names | ({f"layer_norm_output_1<{type_name}>"} if version == 1 else set())
+    plans = launcher.layer_norm_forward, launcher.layer_norm_output, launcher.layer_norm_backward
+    return planned(dtype, plans, version)
 
 
 def attention_kernels(dtype, version):

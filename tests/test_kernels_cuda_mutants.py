@@ -20,6 +20,7 @@ from cuda_support import (
     check_cross_entropy,
     check_gelu_new,
     check_layer_norm,
+    check_layer_norm_alone,
     check_linear,
     sample,
 )
@@ -39,6 +40,7 @@ gelu_new_1 = partial(check_gelu_new, dtype=FLOAT32, rows=70, columns=264, versio
 gelu_new_2 = partial(check_gelu_new, dtype=FLOAT16, rows=70, columns=264, version=2)
 linear = partial(check_linear, dtype=FLOAT32, rows=70)
 layer_norm_1 = partial(check_layer_norm, dtype=FLOAT32, shape=(4, 21, 300), version=1)
+layer_norm_alone_1 = partial(check_layer_norm_alone, dtype=FLOAT32, shape=(4, 21, 300), version=1)
 layer_norm_2 = partial(check_layer_norm, dtype=FLOAT16, shape=(2, 21, 2056), version=2)
 
 
@@ -144,10 +146,17 @@ FUNCTIONS = {
     ),
     "layer_norm_output_1": (
         "layer_norm.cu",
-        layer_norm_1,
+        layer_norm_alone_1,
         ("at >= elements", "at > elements"),
         ("at % columns", "at % rows"),
         ("means[row]", "means[0]"),
+    ),
+    "layer_norm_output_2": (
+        "layer_norm.cu",
+        layer_norm_2,
+        ("at >= elements", "at > elements"),
+        ("at / columns", "at / rows"),
+        ("weight + column", "weight"),
     ),
     "layer_norm_backward_1": (
         "layer_norm.cu",

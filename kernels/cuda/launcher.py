@@ -169,6 +169,13 @@ def _warps_a_row(problem, a_lane, a_thread):
     return warps, ceil_div(problem.packs, warps * WARP)
 
 
+def layer_norm_output(problem, version=None):
+    """Plan y, from what is kept."""
+    version = chosen(version, [1, 2] if problem.in_packs else [1])
+    threads = problem.rows * problem.columns // (problem.pack if version == 2 else 1)
+    return each_element(f"layer_norm_output_{version}<{problem.type}>", threads)
+
+
 # Columns whose three sums one thread of layer norm's backward pass holds: of version 2; and of
 # version 3, beside two rows of dy and t, with one warp a row, and with more.
 SUMMED_BY_A_THREAD = {2: 8, 4: 8, 8: 2}

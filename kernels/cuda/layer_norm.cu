@@ -160,7 +160,8 @@ layer_norm_forward_2(const T* x, const T* bias, const T* residual, const T* weig
     }
 }
 
-// The output again, from what is kept: y = x̂ w + shift, as forward rounds it. One thread an element.
+// The output again, from what is kept: y = x̂ w + shift, as forward rounds it. Version 1: one thread
+// an element.
 //
 // Bytes: 2 · rows · columns · size.
 template <class T>
@@ -172,6 +173,26 @@ __global__ void layer_norm_output_1(const T* x, const wide<T>* means,
     const int row = at / columns, column = at % columns;
     const wide<T> x_hat = normalized<T>(widen(x[at]), means[row], inverse_deviations[row]);
     y[at] = scaled_and_shifted(x_hat, weight[column], shift[column]);
+}
+
+// The output again, version 2: 16 bytes a load, one pack a thread.
+template <class T>
+__global__ void __launch_bounds__(256)
+layer_norm_output_2(const T* x, const wide<T>* means, const wide<T>* inverse_deviations,
+                    const T* weight, const T* shift, T* y, int rows, int columns) {
+    const unsigned at = (blockIdx.x * blockDim.x + threadIdx.x) * Pack<T>::SIZE;
+    const unsigned elements = rows * columns;
+    if (at >= elements) return;
+    const int row = at / columns, column = at % columns;
+    const wide<T> mean = means[row], inverse = inverse_deviations[row];
+    const Pack<T> w = load_pack(weight + column), s = load_pack(shift + column);
+    Pack<T> pack = load_pack(x + at);
+#pragma unroll
+    for (int i = 0; i < Pack<T>::SIZE; i++) {
+        const wide<T> x_hat = normalized<T>(widen(pack.values[i]), mean, inverse);
+        pack.values[i] = scaled_and_shifted(x_hat, w.values[i], s.values[i]);
+    }
+    store_pack(y + at, pack);
 }
 
 // Backward, version 1: a block takes `rows_a_block` rows, one after the other; the sums down the
