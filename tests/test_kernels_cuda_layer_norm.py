@@ -104,8 +104,11 @@ def test_nothing_is_kept_where_no_backward_pass_will_follow(dtype, version, drop
 
 
 # One warp a row and many; one pack a thread and several; a last warp that has nothing to do.
-WIDTHS = [(FLOAT16, 1024), (BFLOAT16, 8192), (FLOAT32, 4096), (FLOAT64, 1040), (FLOAT64, 4096)]
-MORE = [(d, n) for d in DTYPES for n in (768, 1032, 2048, 4096, 8192)]
+WIDTHS = [
+    *((FLOAT16, 1024), (BFLOAT16, 8192), (FLOAT32, 4096), (FLOAT32, 8200), (FLOAT64, 1040)),
+    *((FLOAT64, 4096), (FLOAT16, 16384)),
+]
+MORE = [(d, n) for d in DTYPES for n in (768, 1032, 2048, 4096, 8192, 8200, 16384)]
 
 
 @pytest.mark.parametrize(("dtype", "columns"), sample(MORE, WIDTHS), ids=str)
@@ -117,6 +120,14 @@ def test_widths(dtype, columns):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 7), (1, 5, 33)])
 def test_sizes_that_are_no_whole_packs(dtype, shape):
     check_layer_norm(HostExecutor(), dtype, shape)
+
+
+def test_many_parts():
+    """More than a block has warps that finish their sums."""
+    executor = HostExecutor()
+    executor.multiprocessors = 20
+    for version in (1, 2, 3):
+        check_layer_norm(executor, FLOAT32, (4, 21, 300), version)
 
 
 def test_no_tokens():

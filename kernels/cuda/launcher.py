@@ -181,8 +181,11 @@ def layer_norm_output(problem, version=None):
 SUMMED_BY_A_THREAD = {2: 8, 4: 8, 8: 2}
 SUMMED_BY_A_LANE = {2: 32, 4: 24, 8: 8}
 SUMMED_IN_WARPS = {2: 16, 4: 8, 8: 4}
-MOST_WARPS = 16  # of a row whose columns' sums are in registers; with more, threads have too few
-MOST_PACKS = 4  # of dy, and of t, that a thread then holds
+MOST_WARPS = 16  # of a row whose columns' sums are in registers: with more, threads have too few
+# Where the columns' sums are in shared memory: the warps of a row; the packs of dy, and of t, that
+# one thread of them holds.
+WARPS_IN_SHARED = {2: 16, 4: 24, 8: 16}
+PACKS_IN_SHARED = {2: 4, 4: 6, 8: 8}
 
 
 def layer_norm_backward(problem, version=None):
@@ -212,22 +215,24 @@ def _row_a_block(problem):
 
 def _next_row_on_its_way(problem):
     """The same of version 3: a warp a row, four rows a block; or a block a row."""
-    size, wide_bytes = problem.dtype.itemsize, max(4, problem.dtype.itemsize)
-    a_lane, a_thread = SUMMED_BY_A_LANE[size], SUMMED_IN_WARPS[size]
     if not problem.in_packs:
         return None
-    if problem.columns > MOST_WARPS * WARP * a_thread:
-        packs = ceil_div(problem.packs, MAX_THREADS)
-        shared_bytes = 3 * packs * problem.pack * MAX_THREADS * wide_bytes
-        if packs > MOST_PACKS or shared_bytes > problem.shared_limit - STATIC_SHARED:
+    size, wide_bytes = problem.dtype.itemsize, max(4, problem.dtype.itemsize)
+    a_lane, a_thread = SUMMED_BY_A_LANE[size], SUMMED_IN_WARPS[size]
+    in_shared = problem.columns > MOST_WARPS * WARP * a_thread
+    if in_shared:
+        warps = WARPS_IN_SHARED[size]
+        packs = ceil_div(problem.packs, warps * WARP)
+        shared_bytes = 3 * packs * problem.pack * warps * WARP * wide_bytes
+        if packs > PACKS_IN_SHARED[size] or shared_bytes > problem.shared_limit - STATIC_SHARED:
             return None
-        name = f"layer_norm_backward_3<{problem.type}, {MAX_THREADS // WARP}, {packs}>"
-        return name, (MAX_THREADS,), 1, shared_bytes
-    warps, packs = _warps_a_row(problem, a_lane, a_thread)
-    name = f"layer_norm_backward_3<{problem.type}, {warps}, {packs}>"
-    if warps == 1:
-        return name, (WARP, 4), 2, 4 * problem.columns * wide_bytes
-    return name, (warps * WARP,), 1 if warps == MOST_WARPS else 2, 0
+    else:
+        warps, packs = _warps_a_row(problem, a_lane, a_thread)
+        shared_bytes = 4 * problem.columns * wide_bytes if warps == 1 else 0
+    template = f"{problem.type}, {warps}, {packs}, {str(in_shared).lower()}"
+    block = (WARP, 4) if warps == 1 else (warps * WARP,)
+    blocks = 1 if warps >= MOST_WARPS else 2
+    return f"layer_norm_backward_3<{template}>", block, blocks, shared_bytes
 
 
 LARGEST_HEAD_SIZE = 128  # of the tiled kernels

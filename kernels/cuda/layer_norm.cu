@@ -393,7 +393,7 @@ __device__ __forceinline__ void add_warps(Sums& down, int which, wide<T>* shared
 
 // What version 3 does with the rows of a block, whose columns' sums are 0 before. `next` is where
 // the row after comes to lie while one is computed, if there are registers for it.
-template <class T, int WARPS, int PACKS, bool AHEAD, class Sums>
+template <class T, int WARPS, int PACKS, class Sums>
 __device__ __forceinline__ void gradients_of_rows(Sums& down, const T* dy, const T* x,
                                                  const wide<T>* means,
                                                  const wide<T>* inverse_deviations,
@@ -401,6 +401,7 @@ __device__ __forceinline__ void gradients_of_rows(Sums& down, const T* dy, const
                                                  int columns, int rows_a_block,
                                                  const Dropout& dropout) {
     constexpr int STRIDE = WARPS * WARP_SIZE;
+    constexpr bool AHEAD = WARPS <= 16 && PACKS <= 4;
     const int at_once = blockDim.y;
     int row = blockIdx.x * rows_a_block + threadIdx.y;
     long long start = (long long)row * columns;
@@ -418,6 +419,11 @@ __device__ __forceinline__ void gradients_of_rows(Sums& down, const T* dy, const
             sums = {warp_sum(sums.first), warp_sum(sums.second)};
         else
             sums = block_sums(sums.first, sums.second);
+#pragma unroll
+        for (int k = 0; k < PACKS; k++) {  // or registers would hold g and x̂ until then
+            renew(&own.dy[k]);
+            renew(&own.x[k]);
+        }
         write_row(down, own, weight, mean, inverse, sums.first / columns, sums.second / columns,
                   dropout, row, dtotal + start, dx ? dx + start : dx, columns, STRIDE);
         if (AHEAD) own = next;
@@ -429,37 +435,36 @@ __device__ __forceinline__ void gradients_of_rows(Sums& down, const T* dy, const
 // one warp's registers has one, so that its sums need no barrier, and a block has four at once.
 //
 // A row has WARPS warps of threads, and each thread PACKS packs of it and of the next row. There are
-// two blocks a multiprocessor, or one, and so fewer partial sums: 5 MB where version 2 has 23. With
-// 32 warps a thread has 64 registers, and the columns' sums lie in shared memory: 12 bytes a column,
-// read and written once a row, which takes less time than the row does to come from memory.
-template <class T, int WARPS, int PACKS>
+// two blocks a multiprocessor, or one, and so fewer partial sums: 5 MB where version 2 has 23. The
+// sums of wide rows' columns lie in shared memory (IN_SHARED): 12 bytes a column, read and written
+// once a row, which takes less time than the row does to come from memory.
+template <class T, int WARPS, int PACKS, bool IN_SHARED>
 __global__ void __launch_bounds__(WARPS == 1 ? 128 : WARPS * 32)
 layer_norm_backward_3(const T* dy, const T* x, const wide<T>* means,
                       const wide<T>* inverse_deviations, const T* weight, T* dtotal, T* dx,
                       wide<T>* partial, int rows, int columns, int rows_a_block, Dropout dropout) {
     DYN_SHARED(wide<T>, shared);
+    constexpr int STRIDE = WARPS * WARP_SIZE;
     const int end = min(static_cast<int>(blockIdx.x + 1) * rows_a_block, rows);
     wide<T>* to = partial + 3LL * blockIdx.x * columns;
-    if constexpr (WARPS == 32) {
-        SharedSums<T, PACKS, WARPS * WARP_SIZE> down = {shared};
+    if constexpr (IN_SHARED) {
+        SharedSums<T, PACKS, STRIDE> down = {shared};
         for (int at = 0; at < 3 * PACKS * Pack<T>::SIZE; at++)
-            shared[at * WARPS * WARP_SIZE + threadIdx.x] = 0;
-        gradients_of_rows<T, WARPS, PACKS, (PACKS <= 2)>(down, dy, x, means, inverse_deviations,
-                                                        weight, dtotal, dx, end, columns,
-                                                        rows_a_block, dropout);
+            shared[at * STRIDE + threadIdx.x] = 0;
+        gradients_of_rows<T, WARPS, PACKS>(down, dy, x, means, inverse_deviations, weight, dtotal,
+                                           dx, end, columns, rows_a_block, dropout);
         for (int which = 0; which < 3; which++)
-            write_sums<T, PACKS>(down, which, to + which * columns, columns, WARPS * WARP_SIZE);
+            write_sums<T, PACKS>(down, which, to + which * columns, columns, STRIDE);
     } else {
         RegisterSums<T, PACKS> down = {};
-        gradients_of_rows<T, WARPS, PACKS, true>(down, dy, x, means, inverse_deviations, weight,
-                                                dtotal, dx, end, columns, rows_a_block, dropout);
+        gradients_of_rows<T, WARPS, PACKS>(down, dy, x, means, inverse_deviations, weight, dtotal,
+                                           dx, end, columns, rows_a_block, dropout);
 #pragma unroll
         for (int which = 0; which < 3; which++) {
             if (WARPS == 1)
                 add_warps<T, PACKS>(down, which, shared, to + which * columns, columns);
             else
-                write_sums<T, PACKS>(down, which, to + which * columns, columns,
-                                     WARPS * WARP_SIZE);
+                write_sums<T, PACKS>(down, which, to + which * columns, columns, STRIDE);
         }
     }
 }
