@@ -101,7 +101,7 @@ def bias_dropout_residual_layer_norm_forward(
     eps : float
     dropout : Dropout, optional
     keep : bool, optional
-        Whether a backward pass will follow; a kernel writes nothing for it where none will.
+        Whether a backward pass will follow; a kernel need write nothing for it where none will.
     call : callable, optional
 
     Returns

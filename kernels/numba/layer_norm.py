@@ -1,10 +1,9 @@
 """Layer normalization; and what comes before it in a layer, in the same pass over memory.
 
-Forward reads x and the residual and writes x̂ and y, 16 bytes a number in float32, or 12 where no
-backward pass will follow, and x̂ lies where y will; backward reads dy and x̂ and writes dx, 12 bytes.
-Everything else happens to a row while it lies in the first-level cache, at some 15 and 20
-operations a number, so memory is the limit. With dropout, Philox adds ten rounds of some 12
-instructions to every four numbers, and is as dear as the rest together.
+Forward reads x and the residual and writes x̂ and y, 16 bytes a number in float32; backward reads dy
+and x̂ and writes dx, 12 bytes. Everything else happens to a row while it lies in the first-level
+cache, at some 15 and 20 operations a number, so memory is the limit. With dropout, Philox adds ten
+rounds of some 12 instructions to every four numbers, and is as dear as the rest together.
 """
 
 import numpy as np
@@ -106,8 +105,6 @@ def bias_dropout_residual_layer_norm_forward(
     """
     rows = as_rows(x)
     y, normalized, inverse_deviation = outputs_of_forward(rows)
-    if not keep:
-        normalized = y  # where x̂ becomes y
     forward_of_layer_end(
         rows,
         bias,
