@@ -104,6 +104,8 @@ def run_cuda(options):
         print(f"faults found by: {', '.join(failed) or 'none'}")
         return WRONG_RESULT if failed else 0
     entries = cuda_run.checked(options.add)
+    if options.plot is None and find_spec("matplotlib") is not None:
+        options.plot = options.json.with_suffix(".png")
     check_outputs(options)
     machine = gpu()
     with progress_bar() as bar:
@@ -117,17 +119,29 @@ def run_cuda(options):
 
 
 def report_cuda(found, left, failed, options):
-    """Print all contenders, who was left out, each work, and last the short table; draw."""
-    console, records = screen(), found["cuda"]
+    """Print all contenders, what was left out, each work, and last the short table; draw."""
+    console, records, passes = screen(), found.get("cuda", []), found.get("cache", [])
     console.print(table.for_the_screen(*table.timed_table(records)))
-    for line in (*table.left_out(records), *(f"not measured: {each}" for each in failed)):
+    lines = (
+        *table.left_out(records),
+        *(f"not measured: {each}" for each in failed),
+        *table.left_for_want_of_time(left),
+    )
+    for line in lines:
         console.print(line, soft_wrap=True)
-    draw(found, options.plot)
+    if any(record["contenders"] for record in records):
+        draw(found, options.plot)
+    if options.plot is None:
+        console.print("no picture: matplotlib is not installed")
     console.print(table.for_the_screen(*table.cuda_table(records)))
+    if passes:
+        console.print(table.for_the_screen(*table.cache_table(passes)))
     console.print(table.for_the_screen(*table.cuda_summary(records)))
     console.print(table.caption(found), soft_wrap=True)
     if left:
-        console.print(f"{left} works are left for want of time: the same command goes on with them")
+        console.print(
+            f"{len(left)} works are left for want of time: the same command goes on with them"
+        )
     return 0 if results.all_correct(found) and not failed else WRONG_RESULT
 
 
@@ -195,6 +209,8 @@ def prepared_run(options):
 
 def check_outputs(options):
     """Refuse outputs that cannot be written or drawn."""
+    if options.plot is not None and options.plot == options.json:
+        raise ValueError(f"--json and --plot are both {options.plot}")
     for path in (options.json, options.plot):
         results.check_writable(path)
     if options.plot is not None and find_spec("matplotlib") is None:
@@ -305,7 +321,12 @@ def parse(arguments):
         metavar="OUT.json",
         help="write the results there; one that is there is continued (default: cuda.json)",
     )
-    add_plot(command)
+    command.add_argument(
+        "--plot",
+        type=Path,
+        metavar="OUT.png",
+        help="draw them there (default: beside the results, if matplotlib is installed)",
+    )
     command.add_argument(
         "--sanitize",
         action="store_true",

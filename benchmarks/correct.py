@@ -28,6 +28,11 @@ def largest_error(outputs, reference, dtype):
         The largest ‖output − reference‖ / ‖reference‖; one wrong element of n would make it about
         1/√n. Infinite where an array is missing, of another shape or dtype, or not finite.
     """
+    return max(errors_of(outputs, reference, dtype).values())
+
+
+def errors_of(outputs, reference, dtype):
+    """The same of each array, by name."""
 
     def error(name):
         output = outputs.get(name)
@@ -41,7 +46,7 @@ def largest_error(outputs, reference, dtype):
             return 0.0  # an array of zeros has no scale
         return float(difference / scale) if np.isfinite(difference) else np.inf
 
-    return max(error(name) for name in reference)
+    return {name: error(name) for name in reference}
 
 
 def farthest_row(output, reference, dtype):

@@ -8,6 +8,8 @@ import numpy as np
 ROOFS = ("matmul", "copy")
 PEERS = ("transformers", "onnxruntime")
 OURS_ON_A_GPU = "cuda"  # the name, or how it begins, of what is ours in the section of that name
+DETERMINISTIC = ", deterministic"  # ends the name of a peer that was made to be so
+ONE_REPETITION, OWN_WEIGHTS = "one repetition", "weights of their own"  # in the section "cache"
 
 
 class Summary(NamedTuple):
@@ -115,6 +117,37 @@ def ours_and_peers(record):
     names = timed(record)
     ours = [name for name in names if name.startswith(OURS_ON_A_GPU)]
     return ours, [name for name in names if name not in ours]
+
+
+def deterministic(names):
+    """Those of the peers that were made to give the same bits each time, as ours always do."""
+    return [name for name in names if name.endswith(DETERMINISTIC)]
+
+
+def later_repetition(record, name):
+    """How long a repetition of the layer takes that is not the first.
+
+        (t_L − t_1) / (L − 1),   t_L the time of a pass of L repetitions
+
+    Parameters
+    ----------
+    record : dict
+        Of the section "cache".
+    name : str
+        Of its parts.
+
+    Returns
+    -------
+    list of float or None
+        Seconds, round by round; None of a part that is not to be compared with the first one.
+    """
+    part, first = (record["parts"][each] for each in (name, ONE_REPETITION))
+    if part["repetitions"] == 1 or not part["flushed"]:
+        return None
+    return [
+        (all_seconds - first_seconds) / (part["repetitions"] - 1)
+        for all_seconds, first_seconds in zip(part["seconds"], first["seconds"], strict=True)
+    ]
 
 
 def work_title(record):

@@ -6,7 +6,7 @@ import os
 from albert_np.errors import FileFormatError
 from albert_np.files import replacing
 
-SECTIONS = ("kernels", "threads", "model", "training", "memory", "scaling", "cuda")
+SECTIONS = ("kernels", "threads", "model", "training", "memory", "scaling", "cuda", "cache")
 
 
 def check_writable(path):

@@ -1,14 +1,19 @@
 """Results as tables: the same rows on the screen and in Markdown."""
 
+from collections import Counter
+
 from rich.table import Column, Table
 
 from benchmarks.correct import unit_roundoff
 from benchmarks.figures import (
+    OWN_WEIGHTS,
     PEERS,
     ROOFS,
     above,
     batch_title,
+    deterministic,
     fastest,
+    later_repetition,
     ours_and_peers,
     rates,
     ratios,
@@ -107,6 +112,7 @@ def cuda_table(records):
         "the fastest other",
         "its ms",
         "times as fast",
+        "as the fastest deterministic other",
         "error, of the noise floor",
     ]
     return columns, [cuda_row(record) for record in records]
@@ -123,13 +129,27 @@ def cuda_row(record):
         roof, bound = roof_seconds(record)
         seconds = contenders[best]["seconds"]
         cells = [best, milliseconds(seconds), f"{ratios(roof, seconds):.0%}, {BINDS[bound]}"]
-    against = ["", "", ""]
-    if other is not None:
-        theirs = contenders[other]["seconds"]
-        compared = f"{ratios(theirs, seconds):.2f}" if best is not None else ""
-        against = [other, milliseconds(theirs), compared]
+    against = ["", ""] if other is None else [other, milliseconds(contenders[other]["seconds"])]
+    compared = [f"{each:.2f}" if each else "" for each in times_as_fast(record)]
     error = "" if best is None else f"{error_in_floors(record, best):.2f}"
-    return [title(record), *cells, *against, error]
+    return [title(record), *cells, *against, *compared, error]
+
+
+def times_as_fast(record):
+    """Our fastest against the fastest other, and against the fastest deterministic one.
+
+    Returns
+    -------
+    list of Summary or None
+    """
+    ours, others = ours_and_peers(record)
+    best, contenders = fastest(record, ours), record["contenders"]
+    return [
+        ratios(contenders[other]["seconds"], contenders[best]["seconds"])
+        if best is not None and other is not None
+        else None
+        for other in (fastest(record, others), fastest(record, deterministic(others)))
+    ]
 
 
 def cuda_summary(records):
@@ -143,49 +163,102 @@ def cuda_summary(records):
         "works",
         "of the roof",
         "times as fast as the fastest other",
+        "as the fastest deterministic other",
         "error, of the noise floor",
     ]
+    formats = (".0%", ".2f", ".2f", ".2f")
     groups = {}
     for record in records:
-        name = f"{work_title(record)}{', ' + record['size'] if 'size' in record else ''}"
-        groups.setdefault((name, record["dtype"]), []).append(record)
+        groups.setdefault(group_title(record), []).append(record)
     rows = []
-    for (name, dtype), of in groups.items():
-        figures = [found for found in map(best_figures, of) if found is not None]
-        count = f"{len(figures)}" if len(figures) == len(of) else f"{len(figures)} of {len(of)}"
-        roofs, compared, errors = zip(*figures, strict=True) if figures else ((), (), ())
-        compared = [each for each in compared if each is not None]
-        rows.append(
-            [
-                name,
-                dtype,
-                count,
-                f"{summary(roofs):.0%}" if roofs else "",
-                f"{summary(compared):.2f}" if compared else "",
-                f"{summary(errors):.2f}" if errors else "",
-            ]
-        )
+    for group, of in groups.items():
+        found = [figures for figures in map(best_figures, of) if figures is not None]
+        count = f"{len(found)}" if len(found) == len(of) else f"{len(found)} of {len(of)}"
+        columns_found = zip(*found, strict=True) if found else [()] * len(formats)
+        pairs = zip(columns_found, formats, strict=True)
+        cells = [summary_cell(each, spec) for each, spec in pairs]
+        rows.append([*group, count, *cells])
     return columns, rows
+
+
+def group_title(record):
+    """The work and its type, without the shape."""
+    size = f", {record['size']}" if "size" in record else ""
+    return f"{work_title(record)}{size}", record["dtype"]
+
+
+def summary_cell(values, spec):
+    """Several numbers, of which some may be missing."""
+    values = [value for value in values if value is not None]
+    return format(summary(values), spec) if values else ""
 
 
 def best_figures(record):
     """Of our fastest: the fraction of the roof, times as fast as others, the error; or None."""
-    ours, others = ours_and_peers(record)
-    best, other = fastest(record, ours), fastest(record, others)
+    best = fastest(record, ours_and_peers(record)[0])
     if best is None:
         return None
-    contenders = record["contenders"]
-    seconds = contenders[best]["seconds"]
     roof, _ = roof_seconds(record)
-    compared = other and ratios(contenders[other]["seconds"], seconds).median
-    return ratios(roof, seconds).median, compared, error_in_floors(record, best)
+    compared = [each and each.median for each in times_as_fast(record)]
+    fraction = ratios(roof, record["contenders"][best]["seconds"]).median
+    return fraction, *compared, error_in_floors(record, best)
 
 
 def error_in_floors(record, name):
-    """A contender's error over the noise floor, which is at least one rounding."""
-    return record["contenders"][name]["error"] / max(
-        record["floor"], unit_roundoff(record["dtype"])
-    )
+    """A contender's error over the noise floor, at least one rounding: of the worst output."""
+    least = unit_roundoff(record["dtype"])
+    errors = record["contenders"][name]["errors"]
+    return max(error / max(record["floors"][output], least) for output, error in errors.items())
+
+
+def cache_table(records):
+    """Whether a shared layer's weights stay in the L2 cache from one repetition to the next."""
+    columns = [
+        "work",
+        "by",
+        "the pass, ms",
+        "a later repetition, ms",
+        "its GFLOP",
+        "its weights, MB",
+        "read at, GB/s",
+        "times the copy",
+        "times as fast as with weights of its own",
+        "L2 cache, MB",
+    ]
+    return columns, [row for record in records for row in cache_rows(record)]
+
+
+def cache_rows(record):
+    for name, part in record["parts"].items():
+        if name not in ROOFS:
+            cells = repetition_cells(record, name)
+            cache = megabytes(record["l2_bytes"])
+            yield [title(record), name, milliseconds(part["seconds"]), *cells, cache]
+
+
+def repetition_cells(record, name):
+    """Of the repetitions after the first: the time of one, and how fast it reads its weights."""
+    parts, weights = record["parts"], record["weights_bytes"]
+    seconds, others = (later_repetition(record, each) for each in (name, OWN_WEIGHTS))
+    if seconds is None:
+        return [""] * 6
+    needed = [three_digits(record["operations"] / 1e9), megabytes(weights)]
+    if min(*seconds, *others) <= 0:
+        return ["too short to tell", *needed, "", "", ""]
+    copied = [each * weights / parts["copy"]["bytes"] for each in parts["copy"]["seconds"]]
+    return [
+        milliseconds(seconds),
+        *needed,
+        f"{summary(weights / each / 1e9 for each in seconds):.0f}",
+        f"{ratios(copied, seconds):.2f}",
+        f"{ratios(others, seconds):.2f}",
+    ]
+
+
+def left_for_want_of_time(records):
+    """Works that were not begun, named without their shapes: a line for each kind."""
+    counts = Counter(", ".join(group_title(record)) for record in records)
+    return [f"left for want of time: {name}, {count} works" for name, count in counts.items()]
 
 
 def left_out(records):
@@ -245,6 +318,7 @@ TABLES = {
     "memory": memory_table,
     "scaling": timed_table,
     "cuda": cuda_summary,
+    "cache": cache_table,
 }
 
 

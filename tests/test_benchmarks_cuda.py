@@ -8,14 +8,21 @@ from types import SimpleNamespace
 import ml_dtypes
 import numpy as np
 import pytest
-from benchmarks_cuda_support import CONFIG, FakeEvents, small_case, stand_in_machine
+from benchmarks_cuda_support import (
+    CONFIG,
+    SETTINGS,
+    FakeEvents,
+    small_case,
+    stand_in_machine,
+)
 from cuda_support import NEEDS_COMPILER
 from strict_arrays import strict
 
 import benchmarks.__main__ as command
+from albert_np import AlbertModel
 from albert_np.backend import NUMPY
 from benchmarks import correct, difference, figures, picture, results, table
-from benchmarks.cuda import cases, contenders, machine, measure, raw, roofs, sanitize
+from benchmarks.cuda import cache, cases, contenders, machine, measure, raw, roofs, sanitize
 from benchmarks.cuda import model as cuda_model
 from benchmarks.cuda import run as cuda_run
 from benchmarks.functions import FUNCTIONS
@@ -72,10 +79,40 @@ def test_the_plan_has_every_function_type_and_direction_once():
         for direction in ("forward", "backward")
         for dtype in cases.DTYPES
     }
-    assert {c.work_name for c in plan if isinstance(c, cuda_model.ModelCase)} == {
-        "forward",
-        "training",
+    models = [c for c in plan if isinstance(c, cuda_model.ModelCase)]
+    assert {(c.work_name, c.size) for c in models} == {
+        ("forward", "base"),
+        ("forward", "xxlarge"),
+        ("training", "base"),
+        ("training", "xxlarge"),
     }
+
+
+def test_the_most_important_works_are_measured_first():
+    plan = cuda_run.plan()
+    models = [index for index, case in enumerate(plan) if not isinstance(case, cases.Case)]
+    first, others = plan[: models[0]], plan[models[-1] + 1 :]
+    assert models == [*range(models[0], models[-1] + 1)]
+    kinds = [(case.function, case.direction, case.is_padded) for case in first]
+    assert len(kinds) == len(set(kinds))
+    assert {(case.function, case.direction, case.is_padded) for case in others} <= set(kinds)
+    assert all(case.dtype == "bfloat16" for case in plan[: len(first) + len(models)])
+
+
+def test_late_in_a_run_a_model_is_not_begun_and_a_function_is(small, tmp_path, monkeypatch):
+    model_case = cuda_model.ModelCase("forward", "base", CONFIG, 2, 9, "float32")
+    function_case = small_case("bias_gelu_new", "forward")
+    monkeypatch.setattr(cuda_run, "plan", lambda entries: [model_case, function_case])
+    monkeypatch.setattr(measure, "measure", lambda case, *others: case.named)
+    now = iter([0.0])
+    monkeypatch.setattr(cuda_run.time, "monotonic", lambda: next(now, cuda_run.SECONDS - 1.0))
+    progressed = []
+    found, left, failed = cuda_run.run(
+        stand_in_machine(), tmp_path / "a.json", [], lambda *step: progressed.append(step)
+    )
+    assert [record["work"] for record in found["cuda"]] == ["bias_gelu_new_forward"]
+    assert left == [model_case.named] and not failed
+    assert progressed == [(1, 2, figures.title(function_case.named))]
 
 
 @pytest.mark.parametrize("width", cases.WIDTHS)
@@ -196,6 +233,23 @@ def test_a_latency_is_that_of_calls_one_by_one():
     assert turn("turn")["seconds"] == 0.25 and events.copies == copies
 
 
+def test_a_flushed_call_finds_a_copy_before_it(monkeypatch):
+    events, order = FakeEvents(), []
+    durations = iter(np.arange(1, 100) / 1024)
+
+    def run():
+        order.append(events.copies)
+        events.now += next(durations)
+
+    now = iter(np.arange(0, 100, 1.2))  # the host takes 1.2 s to launch a call
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(machine, "FLUSHED_CALLS", 3)
+    turn = machine.Clock(events).flushed_turn_of(run)
+    before, begun = events.copies, len(order)
+    assert turn("turn")["seconds"] == (begun + 2) / 1024  # the mean of the three
+    assert order[begun:] == [before + 2, before + 4, before + 6]  # two seconds' copies hide 1.2
+
+
 def test_many_short_calls_have_an_end():
     calls = []
     turn = machine.Clock(FakeEvents()).turn_of([lambda: calls.append(1)] * 3)
@@ -268,21 +322,26 @@ def test_each_version_is_checked_and_timed(function, direction, dtype, lengths, 
             assert contender["correct"] and contender["error"] <= contender["limit"]
     assert record["left_out"] == {"torch": "no_such_package is not installed"}
     assert all(isinstance(name, str) for name in record["contenders"]["cuda"]["kernels"])
-    assert 0 < record["floor"] < 16 * correct.unit_roundoff(dtype)
+    floors = record["floors"]
+    assert 0 < max(floors.values()) < 16 * correct.unit_roundoff(dtype)
+    for name in own:
+        errors = record["contenders"][name]["errors"]
+        assert errors.keys() == floors.keys()
+        assert max(errors.values()) == record["contenders"][name]["error"]
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
 @NEEDS_COMPILER
 @pytest.mark.parametrize("work", ["forward", "training"])
 def test_the_whole_model_is_checked_and_timed(work, small, monkeypatch):
-    monkeypatch.setattr(cuda_model, "find_spec", lambda name: None)
-    case = cuda_model.ModelCase(work, "base", CONFIG, 2, 9, "float32")
+    monkeypatch.setattr(contenders, "find_spec", lambda name: None)
+    case = cuda_model.ModelCase(work, "base", CONFIG, 2, 9, cuda_model.DTYPE)
     record = measured(case)
     for name in ("cuda", "cuda, captured"):
         assert record["contenders"][name]["correct"]
         assert len(record["contenders"][name]["seconds"]) == measure.ROUNDS
     assert record["left_out"] == {"transformers": "torch is not installed"}
-    assert figures.title(record).endswith("base, 2×9, float32")
+    assert figures.title(record).endswith("base, 2×9, bfloat16")
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
@@ -398,7 +457,9 @@ def test_the_command_goes_on_where_it_stopped(stand_in, tmp_path, monkeypatch, c
     now = iter([0.0, 0.0, cuda_run.SECONDS + 1.0])
     monkeypatch.setattr(cuda_run.time, "monotonic", lambda: next(now, 0.0))
     assert command.main(line) == 0
-    assert "1 works are left for want of time" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 works are left for want of time" in out
+    assert "left for want of time: bias_gelu_new, backward, float32, 1 works" in out
     first = results.read(path)
     assert [record["work"] for record in first["cuda"]] == ["bias_gelu_new_forward"]
     assert command.main(line) == 0
@@ -435,6 +496,136 @@ def test_a_case_that_fails_does_not_stop_the_others(stand_in, tmp_path, monkeypa
     assert [record["work"] for record in results.read(path)["cuda"]] == ["bias_gelu_new_backward"]
 
 
+# The cache.
+
+
+def cache_case(dtype="float32"):
+    return cache.CacheCase("base", SETTINGS, 1, 9, dtype)
+
+
+def test_the_passes_differ_in_repetitions_and_in_who_has_the_weights():
+    models = cache_case().models
+    kinds = [(m.config.num_hidden_layers, m.config.num_hidden_groups) for m in models.values()]
+    assert list(models) == [figures.ONE_REPETITION, cache.SHARED, figures.OWN_WEIGHTS]
+    assert kinds == [(1, 1), (2, 1), (2, 2)]
+    (measured_case,) = cache.cache_cases()
+    base = measured_case.models[figures.OWN_WEIGHTS].config
+    assert base.num_hidden_layers == base.num_hidden_groups == 12
+    assert (measured_case.batch_size, measured_case.sequence_length) == (1, 128)
+
+
+def test_operations_and_bytes_are_those_of_one_repetition():
+    drawn = AlbertModel(CONFIG).parameters
+    layer = sum(array.size for name, array in drawn.items() if ".albert_layers." in name)
+    assert cache_case().named["weights_bytes"] == 4 * layer
+    assert cache_case("bfloat16").named["weights_bytes"] == 2 * layer
+    T, H = 9, 32  # the intermediate size is H too
+    assert cache_case().named["operations"] == 2 * T * 6 * H * H + 2 * 2 * T * T * H
+
+
+@NEEDS_COMPILER
+def test_the_passes_are_checked_and_timed(small, monkeypatch):
+    monkeypatch.setattr(machine, "FLUSHED_CALLS", 1)
+    monkeypatch.setattr(cache, "ROUNDS", 2)
+    stand_in = stand_in_machine()
+    record = cache.measure(cache_case(), stand_in, lambda dtype: roofs.turns(stand_in, dtype))
+    passes = {
+        name: (part["repetitions"], part["flushed"])
+        for name, part in record["parts"].items()
+        if name != "copy"
+    }
+    assert passes == {
+        figures.ONE_REPETITION: (1, True),
+        cache.SHARED: (2, True),
+        cache.WARM: (2, False),
+        figures.OWN_WEIGHTS: (2, True),
+    }
+    assert all(len(part["seconds"]) == 2 for part in record["parts"].values())
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    # On that clock everything takes as long.
+    assert [row[3] for row in table.cache_table([record])[1]] == [
+        "",
+        "too short to tell",
+        "",
+        "too short to tell",
+    ]
+
+
+@NEEDS_COMPILER
+def test_a_wrong_pass_is_not_timed(monkeypatch):
+    def off(*arguments, **settings):
+        task = bind_ours(*arguments, **settings)
+
+        def outputs(returned):
+            return {name: 1.01 * array for name, array in task.outputs(returned).items()}
+
+        return task._replace(outputs=outputs)
+
+    bind_ours = cuda_model.bind_ours
+    monkeypatch.setattr(cuda_model, "bind_ours", off)
+    with pytest.raises(ValueError, match="the pass with one repetition is off by 1.0e-02"):
+        cache.measure(cache_case(), stand_in_machine(), None)
+
+
+def cache_record():
+    """A record of a layer of 10⁹ bytes, that one copy in two seconds moves."""
+    parts = {
+        figures.ONE_REPETITION: {"repetitions": 1, "flushed": True, "seconds": [1.0, 1.5]},
+        cache.SHARED: {"repetitions": 3, "flushed": True, "seconds": [3.0, 3.5]},
+        cache.WARM: {"repetitions": 3, "flushed": False, "seconds": [2.0, 2.0]},
+        figures.OWN_WEIGHTS: {"repetitions": 3, "flushed": True, "seconds": [7.0, 7.5]},
+        "copy": {"bytes": 10**9, "seconds": [2.0, 2.0]},
+    }
+    needed = {"operations": 2 * 10**9, "weights_bytes": 10**9, "l2_bytes": 5 * 10**7}
+    return cache_case().named | needed | {"parts": parts}
+
+
+def test_a_later_repetition_is_what_is_added_to_the_first():
+    columns, rows = table.cache_table([cache_record()])
+    assert all(len(row) == len(columns) for row in rows)
+    needed = ["2", "1000"]
+    assert [row[1:] for row in rows] == [
+        [figures.ONE_REPETITION, "1250 (1000–1500)", *[""] * 6, "50"],
+        [
+            cache.SHARED,
+            "3250 (3000–3500)",
+            "1000 (1000–1000)",
+            *needed,
+            "1 (1–1)",
+            "2.00 (2.00–2.00)",
+            "3.00 (3.00–3.00)",
+            "50",
+        ],
+        [cache.WARM, "2000 (2000–2000)", *[""] * 6, "50"],
+        [
+            figures.OWN_WEIGHTS,
+            "7250 (7000–7500)",
+            "3000 (3000–3000)",
+            *needed,
+            "0 (0–0)",
+            "0.67 (0.67–0.67)",
+            "1.00 (1.00–1.00)",
+            "50",
+        ],
+    ]
+
+
+@NEEDS_COMPILER
+def test_the_command_writes_and_prints_the_cache(stand_in, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cuda_run, "plan", lambda entries: [cache_case()])
+    monkeypatch.setattr(cache, "measure", lambda *arguments: cache_record())
+    path = tmp_path / "a.json"
+    assert command.main(["cuda", "--json", str(path)]) == 0
+    assert "times the copy" in capsys.readouterr().out
+    found = results.read(path)
+    assert found["cache"] == [cache_record()] and "cuda" not in found
+    monkeypatch.setattr(cache, "measure", None)  # it is not measured again
+    assert command.main(["cuda", "--json", str(path)]) == 0
+    capsys.readouterr()
+    assert command.main(["table", str(path)]) == 0
+    assert "| repetitions, base, 1×9, float32 | shared weights |" in capsys.readouterr().out
+
+
 @NEEDS_COMPILER
 def test_every_kernel_is_run_for_the_sanitizer(monkeypatch):
     chosen = sanitize.small_cases()
@@ -458,13 +649,13 @@ def test_every_kernel_is_run_for_the_sanitizer(monkeypatch):
 
 def recorded():
     """A record: ours in two versions, two others, the roofs."""
-    check = {"error": 1e-3, "limit": 2e-3, "correct": True}
+    check = {"error": 1e-3, "errors": {"y": 1e-3}, "limit": 2e-3, "correct": True}
     check |= {"resident_bytes": None, "peak_bytes": None}
     return {
         **small_case("layer_norm", "forward", "bfloat16").named,
         "operations": 10**9,
         "bytes": 10**9,
-        "floor": 2e-3,
+        "floors": {"y": 2e-3},
         "left_out": {},
         "contenders": {
             "cuda": {**check, "seconds": [2.0, 2.0, 2.0]},
@@ -487,6 +678,7 @@ def test_the_table_has_our_fastest_and_the_fastest_other():
         "triton",
         "3000 (3000–3000)",
         "1.50 (1.50–1.50)",
+        "",  # none was made deterministic
         "0.26",  # of one rounding, 2⁻⁸, which is more than the floor
     ]
     wrong = recorded()
@@ -494,7 +686,7 @@ def test_the_table_has_our_fastest_and_the_fastest_other():
         wrong["contenders"][name] = {**wrong["contenders"][name], "correct": False}
         del wrong["contenders"][name]["seconds"]
     _, (row,) = table.cuda_table([wrong])
-    assert row[2] == "wrong, not timed" and row[4] == "triton" and row[6] == row[7] == ""
+    assert row[2] == "wrong, not timed" and row[4] == "triton" and row[6:] == [""] * 3
     assert picture.comparisons(wrong) == []
     _, (row,) = table.cuda_summary([recorded(), recorded(), wrong])
     assert row == [
@@ -503,10 +695,38 @@ def test_the_table_has_our_fastest_and_the_fastest_other():
         "2 of 3",
         "50% (50%–50%)",
         "1.50 (1.50–1.50)",
+        "",  # none was made deterministic
         "0.26 (0.26–0.26)",
     ]
     _, (row,) = table.cuda_summary([wrong])
-    assert row[2:] == ["0 of 1", "", "", ""]
+    assert row[2:] == ["0 of 1", "", "", "", ""]
     ((ours, other, ratio),) = picture.comparisons(recorded())
     assert (ours, other, ratio.median) == ("our fastest", "the fastest other", 1.5)
     assert figures.ours_and_peers(recorded()) == (["cuda", "cuda version 1"], ["torch", "triton"])
+
+
+def test_the_tables_compare_with_the_fastest_deterministic_peer_too():
+    record = recorded()
+    check = record["contenders"]["torch"]
+    record["contenders"]["sdpa flash, deterministic"] = check | {"seconds": [8.0, 8.0, 8.0]}
+    record["contenders"]["varlen_attn, packed, deterministic"] = check | {"seconds": [5.0] * 3}
+    _, (row,) = table.cuda_table([record])
+    assert row[4] == "triton" and row[6:8] == ["1.50 (1.50–1.50)", "2.50 (2.50–2.50)"]
+    _, (row,) = table.cuda_summary([record, recorded()])
+    assert row[4:6] == ["1.50 (1.50–1.50)", "2.50 (2.50–2.50)"]
+
+
+def test_the_error_is_that_of_the_output_with_the_most_floors():
+    record = recorded()
+    record["floors"] = {"dx": 1.0, "dbias": 0.25, "dweight": 0.0}
+    ours = record["contenders"]["cuda"]
+    ours["errors"] = {"dx": 0.5, "dbias": 0.375, "dweight": 0.0}
+    assert table.error_in_floors(record, "cuda") == 1.5
+    ours["errors"]["dweight"] = 2 * correct.unit_roundoff("bfloat16")
+    assert table.error_in_floors(record, "cuda") == 2  # a floor is at least one rounding
+
+
+def test_the_picture_is_not_written_over_the_results(capsys):
+    pytest.importorskip("matplotlib")
+    assert command.main(["cuda", "--json", "a.png"]) == 2
+    assert "--json and --plot are both a.png" in capsys.readouterr().err

@@ -35,7 +35,10 @@ def inputs(rng, leading, n, m, dtype, draw=whole):
 @example(0, np.float32, 200, 48, 16, True)  # tokens are shared among the threads
 @example(0, np.float32, 1100, 33, 17, True)  # a weight's gradient is summed in parts
 @example(0, np.float64, 1100, 33, 17, True)
-@example(0, np.float32, 50, 8, 1300, True)  # outputs of more than one part
+@example(0, np.float32, 50, 8, 1300, True)  # a token's gradient is summed in parts
+@example(0, np.float64, 17, 100, 2070, True)
+@example(0, np.float32, 50, 4100, 33, True)  # an output is summed in parts
+@example(0, np.float64, 19, 8200, 17, False)
 @example(0, np.float32, 400, 3072, 24, True)  # tokens of more than one block
 @example(0, np.float32, 24, 400, 3072, True)  # inputs of more than one block
 def test_is_the_matrix_product(seed, dtype, tokens, n, m, has_bias):

@@ -67,7 +67,7 @@ def test_verify_says_what_it_shows(capsys, tmp_path, monkeypatch):
 RESULTS = sorted((ROOT / "benchmarks/results").glob("*.json"))
 LATEST = {path.stem.rpartition("-")[2]: path for path in RESULTS}  # names begin with the date
 MEASURED = (ROOT / "benchmarks/results/README.md").read_text(encoding="utf-8")
-PAGES = {"kernels": MEASURED}
+PAGES = {"kernels": MEASURED, "scaling": MEASURED, "cuda": MEASURED}
 
 
 @pytest.mark.parametrize("kind", LATEST)
@@ -75,6 +75,14 @@ def test_tables_are_those_of_the_latest_results(kind):
     tables = table.markdown_tables(results.read(LATEST[kind]))
     page = PAGES.get(kind, README)
     assert kind in tables and readme.with_tables(page, tables) == page
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cache"])
+def test_what_nobody_measured_says_so(kind):
+    (shown,) = re.findall(
+        f"<!-- benchmarks {kind} -->\n(.*?)<!-- /benchmarks -->", MEASURED, flags=re.DOTALL
+    )
+    assert "cuda" in LATEST or shown == "not measured yet\n"
 
 
 def test_it_says_what_the_model_that_ships_knows():

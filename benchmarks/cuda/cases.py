@@ -13,7 +13,7 @@ TOKENS = 16384  # of a batch, so that the whole GPU has work
 LENGTHS = (512, 256, 128)
 WIDTHS = (768, 4096, 16384)  # base's and xxlarge's hidden sizes, xxlarge's intermediate size
 ROW_FUNCTIONS = ("bias_gelu_new", "layer_norm", "bias_dropout_residual_layer_norm")
-HEADS = ("base", "xlarge", "xxlarge")  # 12 and 64 heads of 64, 16 of 128
+HEADS = ("base", "xlarge", "xxlarge", "large")  # 12, 64 and 16 heads of 64, and 16 of 128
 
 
 class Case(NamedTuple):

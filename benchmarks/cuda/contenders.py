@@ -18,6 +18,7 @@ from benchmarks import added
 from benchmarks.contenders.arguments import arguments_of
 from benchmarks.contenders.ours import task_of
 from benchmarks.cuda import raw
+from benchmarks.figures import DETERMINISTIC
 from benchmarks.functions import DIRECTIONS
 from benchmarks.measure import real_rows
 
@@ -156,16 +157,22 @@ def ours(case, given):
 
 def bind_packed(case, given):
     """Attention of the real tokens alone, end to end."""
-    arguments, dy = given.arrays
-    mask = arguments["attention_mask"]
+    tokens, dy = of_real_tokens(*given.arrays)
     packed = packed_batch(given.host["attention_mask"])
+    offsets = given.machine.executor.uploaded(packed.offsets)
+    tokens["packed"] = packed._replace(offsets=offsets)
+    pair = our_pair(case, given.machine.executor)
+    return task_of(case.function, case.direction, pair, tokens, dy)
+
+
+def of_real_tokens(arguments, dy):
+    """Attention's arguments, arrays or tensors, without the padding; and dy."""
+    mask = arguments["attention_mask"]
     tokens = {
         "query_key_value": arguments["query_key_value"][mask],
         "num_attention_heads": arguments["num_attention_heads"],
-        "packed": packed._replace(offsets=given.machine.executor.uploaded(packed.offsets)),
     }
-    pair = our_pair(case, given.machine.executor)
-    return task_of(case.function, case.direction, pair, tokens, dy[mask])
+    return tokens, dy[mask]
 
 
 def missing(*packages):
@@ -188,12 +195,28 @@ def of_torch(case, machine):
         "torch.compile": partial(bind_torch, case, torch.compile(call, dynamic=False)),
     }
     if case.function == "attention":
-        for name, backend in SDPA.items():
-            bound[f"sdpa {name}"] = partial(bind_torch, case, by_backend(call, backend))
-            if case.direction == "backward":
-                bound[f"sdpa {name}, deterministic"] = partial(
-                    bind_deterministic, case, by_backend(call, backend)
-                )
+        bound |= attention_of_torch(case, call)
+    return bound
+
+
+def attention_of_torch(case, call):
+    """Each back end of `scaled_dot_product_attention`, padded and packed; `varlen_attn`, packed.
+
+    Of the backward pass, also where PyTorch may use nothing that gives other bits each time.
+    """
+    bound = {}
+    for name, backend in SDPA.items():
+        bound[f"sdpa {name}"] = partial(bind_torch, case, by_backend(call, backend))
+        if case.is_padded:
+            packed = by_backend(nested_attention, backend)
+            bound[f"sdpa {name}, packed"] = partial(bind_torch_packed, case, packed)
+    if case.is_padded:
+        bound["varlen_attn, packed"] = partial(bind_torch_packed, case, varlen_attention)
+    if case.direction == "backward":
+        bound |= {
+            f"{name}{DETERMINISTIC}": partial(bind_deterministic, bind)
+            for name, bind in bound.items()
+        }
     return bound
 
 
@@ -214,6 +237,51 @@ def bind_torch(case, call, given):
     return task._replace(outputs=lambda returned: given.of_torch(task.outputs(returned)))
 
 
+def bind_torch_packed(case, call, given):
+    """The real tokens alone, end to end, by a call that is told where each sequence begins."""
+    import torch
+
+    from benchmarks.contenders import of_transformers
+
+    tokens, dy = of_real_tokens(*given.tensors)
+    offsets = packed_batch(given.host["attention_mask"]).offsets.astype(np.int32)
+    call = partial(
+        call,
+        offsets=torch.from_numpy(offsets).to(given.machine.torch_device),
+        longest=max(case.lengths),
+    )
+    task = of_transformers.task_of(case.function, case.direction, call, separated(tokens), dy)
+
+    def outputs(returned):
+        tensors = task.outputs(returned)
+        return {name: array_of(tensor, given.machine) for name, tensor in tensors.items()}
+
+    return task._replace(outputs=outputs)
+
+
+def varlen_attention(query, key, value, num_attention_heads, offsets, longest):
+    """PyTorch's attention of packed sequences, (T, A, D); since 2.10."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    heads = (each.unflatten(-1, (num_attention_heads, -1)) for each in (query, key, value))
+    return varlen_attn(*heads, offsets, offsets, longest, longest).flatten(1)
+
+
+def nested_attention(query, key, value, num_attention_heads, offsets, longest):
+    """`scaled_dot_product_attention` of nested tensors, whose sequences lie end to end."""
+    import torch
+
+    def heads(values):
+        values = values.unflatten(-1, (num_attention_heads, -1))
+        nested = torch.nested.nested_tensor_from_jagged(values, offsets, max_seqlen=longest)
+        return nested.transpose(1, 2)
+
+    with torch.inference_mode(False):  # nested tensors of values refuse it
+        parts = (heads(each) for each in (query, key, value))
+        context = torch.nn.functional.scaled_dot_product_attention(*parts)
+        return context.transpose(1, 2).values().flatten(1)
+
+
 def by_backend(call, backend):
     """The call with one back end of `scaled_dot_product_attention`, or none."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -225,9 +293,9 @@ def by_backend(call, backend):
     return call_by_backend
 
 
-def bind_deterministic(case, call, given):
+def bind_deterministic(bind, given):
     """The same, where PyTorch may use nothing that gives other bits each time."""
-    task = bind_torch(case, call, given)
+    task = bind(given)
 
     def run():
         with deterministic():

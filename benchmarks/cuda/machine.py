@@ -6,16 +6,18 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from statistics import fmean
 from typing import NamedTuple
 
 from albert_np.backend import get_backend
 from albert_np.kernels.cuda.cupy_executor import CupyExecutor
 from benchmarks.arguments import NotAvailable
 
-DELAY_BYTES = 2**28  # copied to keep the GPU busy while launches line up
+DELAY_BYTES = 2**28  # copied to keep the GPU busy while launches line up; beyond any L2 cache
 AT_LEAST = 2e-3  # seconds of work in one turn
 MOST_CALLS = 200  # in one turn
 LINED_UP = 1.5  # times as long as the launches took, the GPU is kept busy
+FLUSHED_CALLS = 20  # in one turn, each behind a copy
 
 
 class Machine(NamedTuple):
@@ -161,12 +163,35 @@ class Clock:
         passes = math.ceil(AT_LEAST / max(whole, 1e-9))
         passes = max(1, min(passes, MOST_CALLS // len(calls)))
         sequence = [*itertools.chain.from_iterable([calls] * passes)]
-        copies = math.ceil(LINED_UP * launching * passes / self._seconds_of_copy())
+        copies = self._copies(launching * passes)
         if hides_launches:
             turn = lambda: self._busy(sequence, copies)  # noqa: E731
         else:
             turn = lambda: self._idle(sequence)  # noqa: E731
-        return lambda _: {"seconds": turn(), "idle_cpu_seconds": 0.0}
+        return answering(turn)
+
+    def flushed_turn_of(self, call):
+        """Prepare to time a call that finds nothing of its own in the L2 cache.
+
+        A copy, larger than the cache, goes before each call, and hides its launch.
+
+        Parameters
+        ----------
+        call : callable
+
+        Returns
+        -------
+        turn : callable
+            As of `turn_of`.
+        """
+        call()
+        launching, _ = self._launched([call])
+        copies = max(1, self._copies(launching))
+        return answering(lambda: fmean(self._busy([call], copies) for _ in range(FLUSHED_CALLS)))
+
+    def _copies(self, launching):
+        """How many copies keep the GPU busy for longer than launches take."""
+        return math.ceil(LINED_UP * launching / self._seconds_of_copy())
 
     def _launched(self, calls):
         """How long the launches of the calls take, and how long it is until they are done."""
@@ -202,3 +227,8 @@ class Clock:
 def run_all(calls):
     for call in calls:
         call()
+
+
+def answering(seconds):
+    """A turn for `take_turns` that lasts `seconds()`."""
+    return lambda _: {"seconds": seconds(), "idle_cpu_seconds": 0.0}

@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 from albert_np.backend import NUMPY
+from benchmarks import correct
 from benchmarks.arguments import NotAvailable
 from benchmarks.contenders.ours import task_of
-from benchmarks.correct import farthest_row, judged, largest_error, limits, rounding_limit
+from benchmarks.correct import farthest_row, judged, limits, rounding_limit
 from benchmarks.cuda import contenders, model
 from benchmarks.functions import DIRECTIONS, inputs_of
 from benchmarks.measure import ENDED
@@ -19,6 +20,7 @@ CACHES = 2  # the sets of inputs together are so many times as large as the L2 c
 MOST_SETS = 32
 HELD = 12  # arrays in float64, about, that the reference holds at the same time
 DOES_NOT_FIT = "does not fit"  # says the launcher of a version that a shape is too large for
+UNKNOWN = {"resident_bytes": None, "peak_bytes": None}  # memory is not measured here
 
 
 class Broken(NotAvailable):
@@ -39,8 +41,9 @@ def reference_of(case, given):
     Returns
     -------
     reference : dict of str to array
-    floor : float
-        The error of the reference in float32 with its results rounded to the type: the noise floor.
+    floors : dict of str to float
+        The error of each output of the reference in float32 with its results rounded to the type:
+        the noise floor.
     """
     pair = [getattr(NUMPY, f"{case.function}_{direction}") for direction in DIRECTIONS]
 
@@ -50,12 +53,18 @@ def reference_of(case, given):
 
     reference = outputs("float64")
     rounded = {name: array.astype(case.dtype) for name, array in outputs("float32").items()}
-    return reference, error_of(rounded, reference, case.dtype)
+    return reference, errors_of(rounded, reference, case.dtype)
 
 
-def error_of(outputs, reference, dtype):
-    """How far the outputs are from the reference, in the row where they are farthest."""
-    return max(farthest_row(outputs.get(name), reference[name], dtype) for name in reference)
+def errors_of(outputs, reference, dtype):
+    """How far each output is from the reference, in the row where it is farthest."""
+    return {name: farthest_row(outputs.get(name), reference[name], dtype) for name in reference}
+
+
+def allowed_error(case, floors):
+    """How far from float64 a contender may be, given the noise floor of each output."""
+    limit = rounding_limit(case.work.length, case.dtype)
+    return limits([contenders.OURS], max(floors.values()), limit, case.dtype)[contenders.OURS]
 
 
 def sets_of(case, machine):
@@ -81,7 +90,8 @@ def measure(case, machine, roofs, entries=(), progress=lambda name: None):
     Returns
     -------
     dict
-        As of `benchmarks.measure.compare`, with the noise `floor`, and who was `left_out`, and why.
+        As of `benchmarks.measure.compare`, with the noise `floors` and the `errors` of each output,
+        and who was `left_out`, and why.
     """
     if isinstance(case, model.ModelCase):
         return measure_model(case, machine, roofs, progress)
@@ -91,21 +101,21 @@ def measure(case, machine, roofs, entries=(), progress=lambda name: None):
 def measure_function(case, machine, roofs, entries, progress):
     """One fused function, on several sets of inputs."""
     if is_too_large(case, machine):
-        return case.named | {"floor": None, "left_out": {}, "contenders": {}}
+        return case.named | {"floors": None, "left_out": {}, "contenders": {}}
     host = inputs_of(case.function, case.sizes, SEED)
     given = [contenders.Given(host, case, machine) for _ in range(sets_of(case, machine))]
-    reference, floor = reference_of(case, given[0])
+    reference, floors = reference_of(case, given[0])
     peers, left_out = contenders.peers(case, machine)
     own = contenders.ours(case, given[0]) | contenders.of_user(case, machine, entries)
 
-    def first_error(bind):
+    def first_errors(bind):
         task = bind(given[0])
-        return error_of(task.outputs(task.run()), reference, case.dtype)
+        return errors_of(task.outputs(task.run()), reference, case.dtype)
 
     def turn(bind):
         return machine.clock.turn_of([bind(each).run for each in given])
 
-    record = compare(case, own, peers, floor, first_error, turn, machine, roofs, progress)
+    record = compare(case, own, peers, floors, first_errors, turn, machine, roofs, progress)
     record["contenders"][contenders.OURS]["kernels"] = contenders.launched(case, given[0])
     record["left_out"] |= left_out
     return record
@@ -114,22 +124,22 @@ def measure_function(case, machine, roofs, entries, progress):
 def measure_model(case, machine, roofs, progress):
     """The whole model: its latency, from an idle GPU."""
     with model.files_of(case) as files:
-        reference, floor = model.reference_of(case, files)
+        reference, floors = model.reference_of(case, files)
         own, peers, left_out = model.contenders_of(case, files, machine)
 
-        def first_error(bind):
+        def first_errors(bind):
             task = bind()
-            return largest_error(task.outputs(task.run()), reference, case.dtype)
+            return correct.errors_of(task.outputs(task.run()), reference, case.dtype)
 
         def turn(bind):
             return machine.clock.turn_of([bind().run], hides_launches=False)
 
-        record = compare(case, own, peers, floor, first_error, turn, machine, roofs, progress)
+        record = compare(case, own, peers, floors, first_errors, turn, machine, roofs, progress)
     record["left_out"] |= left_out
     return record
 
 
-def compare(case, own, peers, floor, first_error, turn, machine, roofs, progress):
+def compare(case, own, peers, floors, first_errors, turn, machine, roofs, progress):
     """Check each contender, then time those that are right, in turn, beside the roofs.
 
     Parameters
@@ -137,10 +147,10 @@ def compare(case, own, peers, floor, first_error, turn, machine, roofs, progress
     case : Case or ModelCase
     own, peers : dict of str to callable
         Contenders. What `own` raise is an error of theirs; a peer that raises is left out.
-    floor : float
-        The noise floor.
-    first_error, turn : callable
-        `first_error(bind)`, of a contender's first run; `turn(bind)`, for `take_turns`.
+    floors : dict of str to float
+        The noise floor of each output.
+    first_errors, turn : callable
+        `first_errors(bind)`, of a contender's first run; `turn(bind)`, for `take_turns`.
     machine, roofs, progress
         As for `measure`.
 
@@ -149,12 +159,11 @@ def compare(case, own, peers, floor, first_error, turn, machine, roofs, progress
     dict
     """
     results, right, left_out, turns = {}, {}, {}, {}
-    limit = rounding_limit(case.work.length, case.dtype)
+    allowed = allowed_error(case, floors)
     for name, bind in (own | peers).items():
         progress(f"{name}, check")
-        allowed = limits([name], floor, limit, case.dtype)[name]
         try:
-            error = first_error(bind)
+            errors = first_errors(bind)
         except Exception as failure:  # whatever a library, or the user's file, may raise
             reason = reason_of(failure)
             check_alive(machine, name, reason)
@@ -163,7 +172,10 @@ def compare(case, own, peers, floor, first_error, turn, machine, roofs, progress
             else:
                 left_out[name] = reason
             continue
-        results[name] = judged(error, allowed) | {"resident_bytes": None, "peak_bytes": None}
+        results[name] = judged(max(errors.values()), allowed) | UNKNOWN
+        results[name]["errors"] = {
+            output: error if math.isfinite(error) else None for output, error in errors.items()
+        }
         if results[name]["correct"]:
             right[name] = bind
     machine.tidy()
@@ -178,7 +190,7 @@ def compare(case, own, peers, floor, first_error, turn, machine, roofs, progress
     timings = take_turns(turns | roof_turns, ROUNDS, progress)
     for name, timing in timings.items():
         results[name] = results.get(name, {}) | timing | needed.get(name, {})
-    return case.named | {"floor": floor, "left_out": left_out, "contenders": results}
+    return case.named | {"floors": floors, "left_out": left_out, "contenders": results}
 
 
 def reason_of(failure):

@@ -1,19 +1,17 @@
 """The whole model on a GPU: ours, and transformers' on PyTorch, eager and compiled."""
 
 from functools import partial
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
 
 from albert_np import AlbertConfig
 from albert_np.config import SIZES
-from albert_np.pretrained import DTYPES
 from benchmarks import model
 from benchmarks.batches import random_batch
 from benchmarks.contenders import ours
-from benchmarks.correct import largest_error, rounding_backend
-from benchmarks.cuda.contenders import OURS
+from benchmarks.correct import errors_of, rounding_backend
+from benchmarks.cuda.contenders import OURS, missing
 from benchmarks.measure import written
 from benchmarks.work import model_work
 
@@ -25,6 +23,7 @@ CASES = (
     ("training", "base", 8, 512),
     ("training", "xxlarge", 2, 128),
 )
+DTYPE = "bfloat16"
 COMPILED = {
     "transformers": None,
     "transformers, compiled": "default",
@@ -73,10 +72,9 @@ class ModelCase(NamedTuple):
 
 
 def model_cases():
-    """The cases, in the lowest precision that our models have."""
-    dtype = "bfloat16" if "bfloat16" in DTYPES else "float32"
+    """The cases, in the order of measurement."""
     return [
-        ModelCase(work, size, AlbertConfig(**SIZES[size]), *shape, dtype)
+        ModelCase(work, size, AlbertConfig(**SIZES[size]), *shape, DTYPE)
         for work, size, *shape in CASES
     ]
 
@@ -132,7 +130,7 @@ def contenders_of(case, files, machine):
         OURS: partial(bind_ours, case, files, machine),
         f"{OURS}, captured": partial(bind_ours, case, files, machine, captured=True),
     }
-    absent = next((each for each in ("torch", "transformers") if find_spec(each) is None), None)
+    absent = missing("torch", "transformers")
     if absent is not None:
         return own, {}, {"transformers": f"{absent} is not installed"}
     peers = {
@@ -143,7 +141,7 @@ def contenders_of(case, files, machine):
 
 
 def reference_of(case, files):
-    """The outputs of the reference in float64, and the noise floor of the type."""
+    """The outputs of the reference in float64, and the noise floor of the type for each."""
     task = host_task(case, files, dtype="float64", backend="numpy")
     reference = {name: np.asarray(each) for name, each in task.outputs(task.run()).items()}
     backend = rounding_backend(case.dtype)
@@ -151,7 +149,7 @@ def reference_of(case, files):
     floor = {
         name: np.asarray(each).astype(case.dtype) for name, each in task.outputs(task.run()).items()
     }
-    return reference, largest_error(floor, reference, case.dtype)
+    return reference, errors_of(floor, reference, case.dtype)
 
 
 def files_of(case):

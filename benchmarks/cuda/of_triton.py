@@ -12,6 +12,8 @@ PARTS = 256  # programs that each sum the gradients of some of the rows
 ELEMENTS = 1024  # of one program of elementwise kernels
 COLUMNS = 64  # of one program that sums down columns
 QUERIES, KEYS = 64, 32  # rows of a tile of attention
+ROWS, WORDS = 64, 64  # of a tile of logits
+VOCABULARY_PARTS = 32  # programs that each sum dx over some of the words
 
 
 @triton.jit
@@ -196,9 +198,34 @@ def summed(partials, into, dtype):
 
 @triton.jit
 def tile(base, row, rows, stride, D: tl.constexpr):
-    """Rows of one head, zeros beyond the last."""
+    """Rows of a matrix, or of one head; zeros beyond the last."""
     at = row[:, None] * stride + tl.arange(0, D)[None, :]
     return tl.load(base + at, row[:, None] < rows, 0.0)
+
+
+@triton.jit
+def head_of(qkv, S, A, D: tl.constexpr):
+    """The sequence and the head of a program, and where the queries of that head begin."""
+    head, sequence = tl.program_id(1) % A, tl.program_id(1) // A
+    return sequence, head, qkv + sequence * S * 3 * A * D + head * D
+
+
+@triton.jit
+def keys_and_values(base, column, S, A, D: tl.constexpr):
+    """Tiles of the keys and of the values of one head."""
+    stride = 3 * A * D
+    return tile(base + A * D, column, S, stride, D), tile(base + 2 * A * D, column, S, stride, D)
+
+
+@triton.jit
+def queries_and_gradients(
+    dcontext, base, log_sum_exp, delta, row, sequence, head, S, A, D: tl.constexpr
+):
+    """A tile of queries and of dcontext, and for each row log Σ exp and Σ dcontext ∘ context."""
+    query = tile(base, row, S, 3 * A * D, D)
+    dc = tile(dcontext + sequence * S * A * D + head * D, row, S, A * D, D)
+    at = tl.program_id(1) * S + row
+    return query, dc, tl.load(log_sum_exp + at, row < S, 0.0), tl.load(delta + at, row < S, 0.0)
 
 
 @triton.jit
@@ -211,28 +238,36 @@ def visible(mask, sequence, key, S, MASKED: tl.constexpr):
 
 
 @triton.jit
+def scores_of(query, key, scale):
+    return tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+
+
+@triton.jit
+def weights_and_slopes(query, key, value, dc, lse, d, there, scale):
+    """A tile of attention weights, and the gradient of its scores before they were scaled."""
+    p = tl.where(there, tl.exp(scores_of(query, key, scale) - lse[:, None]), 0.0)
+    return p, p * (tl.dot(dc, tl.trans(value), input_precision="ieee") - d[:, None]) * scale
+
+
+@triton.jit
 def attention_forward_kernel(
     qkv, mask, context, log_sum_exp, S, A, scale,
     MASKED: tl.constexpr, D: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
-    head, sequence = tl.program_id(1) % A, tl.program_id(1) // A
+    sequence, head, base = head_of(qkv, S, A, D)
     row = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
-    stride = 3 * A * D
-    base = qkv + sequence * S * stride + head * D
-    query = tile(base, row, S, stride, D)
+    query = tile(base, row, S, 3 * A * D, D)
     largest = tl.full([QUERIES], -1e30, tl.float32)
     total = tl.zeros([QUERIES], tl.float32)
     out = tl.zeros([QUERIES, D], tl.float32)
     for first in range(0, S, KEYS):
         column = first + tl.arange(0, KEYS)
-        key = tile(base + A * D, column, S, stride, D)
-        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+        key, value = keys_and_values(base, column, S, A, D)
         is_visible = visible(mask, sequence, column, S, MASKED)
-        scores = tl.where(is_visible[None, :], scores, -1e30)
+        scores = tl.where(is_visible[None, :], scores_of(query, key, scale), -1e30)
         now = tl.maximum(largest, tl.max(scores, 1))
         p = tl.where(is_visible[None, :], tl.exp(scores - now[:, None]), 0.0)
         shrink = tl.exp(largest - now)
-        value = tile(base + 2 * A * D, column, S, stride, D)
         out = out * shrink[:, None] + tl.dot(p.to(value.dtype), value, input_precision="ieee")
         total = total * shrink + tl.sum(p, 1)
         largest = now
@@ -246,25 +281,19 @@ def attention_backward_query_kernel(
     dcontext, qkv, mask, log_sum_exp, delta, dqkv, S, A, scale,
     MASKED: tl.constexpr, D: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
-    head, sequence = tl.program_id(1) % A, tl.program_id(1) // A
+    sequence, head, base = head_of(qkv, S, A, D)
     row = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
-    stride = 3 * A * D
-    base = qkv + sequence * S * stride + head * D
-    query = tile(base, row, S, stride, D)
-    dc = tile(dcontext + sequence * S * A * D + head * D, row, S, A * D, D)
-    state = tl.program_id(1) * S + row
-    lse, d = tl.load(log_sum_exp + state, row < S, 0.0), tl.load(delta + state, row < S, 0.0)
+    query, dc, lse, d = queries_and_gradients(
+        dcontext, base, log_sum_exp, delta, row, sequence, head, S, A, D
+    )
     out = tl.zeros([QUERIES, D], tl.float32)
     for first in range(0, S, KEYS):
         column = first + tl.arange(0, KEYS)
-        key = tile(base + A * D, column, S, stride, D)
-        value = tile(base + 2 * A * D, column, S, stride, D)
-        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
-        is_visible = visible(mask, sequence, column, S, MASKED)
-        p = tl.where(is_visible[None, :], tl.exp(scores - lse[:, None]), 0.0)
-        ds = p * (tl.dot(dc, tl.trans(value), input_precision="ieee") - d[:, None]) * scale
+        key, value = keys_and_values(base, column, S, A, D)
+        there = visible(mask, sequence, column, S, MASKED)[None, :]
+        _, ds = weights_and_slopes(query, key, value, dc, lse, d, there, scale)
         out += tl.dot(ds.to(key.dtype), key, input_precision="ieee")
-    at = (sequence * S + row)[:, None] * stride + head * D + tl.arange(0, D)[None, :]
+    at = (sequence * S + row)[:, None] * (3 * A * D) + head * D + tl.arange(0, D)[None, :]
     tl.store(dqkv + at, out, row[:, None] < S)
 
 
@@ -273,27 +302,21 @@ def attention_backward_key_kernel(
     dcontext, qkv, mask, log_sum_exp, delta, dqkv, S, A, scale,
     MASKED: tl.constexpr, D: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
-    head, sequence = tl.program_id(1) % A, tl.program_id(1) // A
+    sequence, head, base = head_of(qkv, S, A, D)
     column = tl.program_id(0) * KEYS + tl.arange(0, KEYS)
-    stride = 3 * A * D
-    base = qkv + sequence * S * stride + head * D
-    key = tile(base + A * D, column, S, stride, D)
-    value = tile(base + 2 * A * D, column, S, stride, D)
+    key, value = keys_and_values(base, column, S, A, D)
     is_visible = visible(mask, sequence, column, S, MASKED)
     dkey, dvalue = tl.zeros([KEYS, D], tl.float32), tl.zeros([KEYS, D], tl.float32)
     for first in range(0, S, QUERIES):
         row = first + tl.arange(0, QUERIES)
-        query = tile(base, row, S, stride, D)
-        dc = tile(dcontext + sequence * S * A * D + head * D, row, S, A * D, D)
-        state = tl.program_id(1) * S + row
-        lse, d = tl.load(log_sum_exp + state, row < S, 0.0), tl.load(delta + state, row < S, 0.0)
-        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+        query, dc, lse, d = queries_and_gradients(
+            dcontext, base, log_sum_exp, delta, row, sequence, head, S, A, D
+        )
         there = (row[:, None] < S) & is_visible[None, :]
-        p = tl.where(there, tl.exp(scores - lse[:, None]), 0.0)
+        p, ds = weights_and_slopes(query, key, value, dc, lse, d, there, scale)
         dvalue += tl.dot(tl.trans(p.to(dc.dtype)), dc, input_precision="ieee")
-        ds = p * (tl.dot(dc, tl.trans(value), input_precision="ieee") - d[:, None]) * scale
         dkey += tl.dot(tl.trans(ds.to(query.dtype)), query, input_precision="ieee")
-    at = (sequence * S + column)[:, None] * stride + head * D + tl.arange(0, D)[None, :]
+    at = (sequence * S + column)[:, None] * (3 * A * D) + head * D + tl.arange(0, D)[None, :]
     tl.store(dqkv + A * D + at, dkey, column[:, None] < S)
     tl.store(dqkv + 2 * A * D + at, dvalue, column[:, None] < S)
 
@@ -327,6 +350,112 @@ def attention_backward(dcontext, cache):
     return gradient
 
 
+@triton.jit
+def logits_of(x, weight, bias, row, word, rows, V, E: tl.constexpr):
+    """Tiles of x and W, and z = x Wᵀ + b; −10³⁰ where there is no word."""
+    x, weight = tile(x, row, rows, E, E), tile(weight, word, V, E, E)
+    shift = tl.load(bias + word, word < V, 0.0).to(tl.float32)
+    logits = tl.dot(x, tl.trans(weight), input_precision="ieee") + shift[None, :]
+    return x, weight, tl.where(word[None, :] < V, logits, -1e30)
+
+
+@triton.jit
+def slopes_of(x, weight, bias, labels, log_sum_exp, row, word, rows, V, E: tl.constexpr):
+    """Tiles of x and W, and softmax(z) − one-hot(label); zeros beyond the last row and word."""
+    x, weight, logits = logits_of(x, weight, bias, row, word, rows, V, E)
+    label = tl.load(labels + row, row < rows, 0)
+    p = tl.exp(logits - tl.load(log_sum_exp + row, row < rows, 0.0)[:, None])
+    slope = p - tl.where(word[None, :] == label[:, None], 1.0, 0.0)
+    return x, weight, tl.where(row[:, None] < rows, slope, 0.0)
+
+
+@triton.jit
+def linear_cross_entropy_forward_kernel(
+    x, weight, bias, labels, partial, own, rows, V,
+    E: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    word = tl.program_id(1) * WORDS + tl.arange(0, WORDS)
+    _, _, logits = logits_of(x, weight, bias, row, word, rows, V, E)
+    largest = tl.max(logits, 1)
+    total = tl.sum(tl.exp(logits - largest[:, None]), 1)
+    tl.store(partial + tl.program_id(1) * rows + row, largest + tl.log(total), row < rows)
+    label = tl.load(labels + row, row < rows, -1)
+    is_own = word[None, :] == label[:, None]
+    is_here = (row < rows) & (label // WORDS == tl.program_id(1))
+    tl.store(own + row, tl.sum(tl.where(is_own, logits, 0.0), 1), is_here)
+
+
+@triton.jit
+def linear_cross_entropy_backward_x_kernel(
+    dloss, x, weight, bias, labels, log_sum_exp, partial, rows, V, words_a_part,
+    E: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    part = tl.program_id(1)
+    dx = tl.zeros([ROWS, E], tl.float32)
+    for first in range(part * words_a_part, tl.minimum((part + 1) * words_a_part, V), WORDS):
+        word = first + tl.arange(0, WORDS)
+        _, w, ds = slopes_of(x, weight, bias, labels, log_sum_exp, row, word, rows, V, E)
+        dx += tl.dot(ds.to(w.dtype), w, input_precision="ieee")
+    at = (part * rows + row)[:, None] * E + tl.arange(0, E)[None, :]
+    tl.store(partial + at, dx * (tl.load(dloss).to(tl.float32) / rows), row[:, None] < rows)
+
+
+@triton.jit
+def linear_cross_entropy_backward_weight_kernel(
+    dloss, x, weight, bias, labels, log_sum_exp, dweight, dbias, rows, V,
+    E: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr,
+):  # fmt: skip
+    word = tl.program_id(0) * WORDS + tl.arange(0, WORDS)
+    inside = word < V
+    weight_total, bias_total = tl.zeros([WORDS, E], tl.float32), tl.zeros([WORDS], tl.float32)
+    for first in range(0, rows, ROWS):
+        row = first + tl.arange(0, ROWS)
+        x_rows, _, ds = slopes_of(x, weight, bias, labels, log_sum_exp, row, word, rows, V, E)
+        weight_total += tl.dot(tl.trans(ds.to(x_rows.dtype)), x_rows, input_precision="ieee")
+        bias_total += tl.sum(ds, 0)
+    scale = tl.load(dloss).to(tl.float32) / rows
+    before = tl.load(dbias + word, inside, 0.0).to(tl.float32)
+    tl.store(dbias + word, before + bias_total * scale, inside)
+    at = word[:, None] * E + tl.arange(0, E)[None, :]
+    before = tl.load(dweight + at, inside[:, None], 0.0).to(tl.float32)
+    tl.store(dweight + at, before + weight_total * scale, inside[:, None])
+
+
+def linear_cross_entropy_forward(x, weight, bias, labels):
+    """Every row has a label; none of the logits is kept."""
+    (rows, E), V = x.shape, len(weight)
+    settings = {"E": E, "ROWS": ROWS, "WORDS": WORDS}
+    blocks = triton.cdiv(V, WORDS)
+    partial = x.new_empty((blocks, rows), dtype=torch.float32)  # log Σ exp of each block's words
+    own = x.new_empty(rows, dtype=torch.float32)  # the labels' logits
+    linear_cross_entropy_forward_kernel[(triton.cdiv(rows, ROWS), blocks)](
+        x, weight, bias, labels, partial, own, rows, V, **settings
+    )
+    log_sum_exp = partial.logsumexp(dim=0)
+    loss = (log_sum_exp - own).mean().to(x.dtype)
+    return loss, (x, weight, bias, labels, log_sum_exp, settings)
+
+
+def linear_cross_entropy_backward(dloss, cache, into=None):
+    *given, settings = cache
+    x, weight, bias, *_ = given
+    (rows, E), V = x.shape, len(weight)
+    # So many rows are too few for a GPU: the vocabulary is divided too.
+    words_a_part = triton.cdiv(triton.cdiv(V, VOCABULARY_PARTS), WORDS) * WORDS
+    parts = triton.cdiv(V, words_a_part)
+    partial = x.new_empty((parts, rows, E), dtype=torch.float32)
+    linear_cross_entropy_backward_x_kernel[(triton.cdiv(rows, ROWS), parts)](
+        dloss, *given, partial, rows, V, words_a_part, **settings
+    )
+    dweight, dbias = into or (torch.zeros_like(weight), torch.zeros_like(bias))
+    linear_cross_entropy_backward_weight_kernel[(triton.cdiv(V, WORDS),)](
+        dloss, *given, dweight, dbias, rows, V, **settings
+    )
+    return *summed([partial], None, x.dtype), dweight, dbias
+
+
 FUNCTIONS = {
     "bias_gelu_new": (bias_gelu_new_forward, bias_gelu_new_backward),
     "layer_norm": (layer_norm_forward, layer_norm_backward),
@@ -335,4 +464,5 @@ FUNCTIONS = {
         bias_dropout_residual_layer_norm_backward,
     ),
     "attention": (attention_forward, attention_backward),
+    "linear_cross_entropy": (linear_cross_entropy_forward, linear_cross_entropy_backward),
 }

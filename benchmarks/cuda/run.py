@@ -7,24 +7,36 @@ import time
 from albert_np.kernels.cuda.launch import SOURCES
 from albert_np.threads import cores
 from benchmarks import added, difference, figures, results
-from benchmarks.cuda import cases, contenders, measure, roofs
+from benchmarks.cuda import cache, cases, contenders, measure, roofs
 from benchmarks.cuda.model import model_cases
 from benchmarks.environment import environment
 
-SECONDS = 6 * 60  # after which no case is begun: the last one, and the picture, have two minutes
+# Seconds after which nothing is begun: what is then at work, and the picture, have what is left of
+# eight minutes. A model is compiled twice, and its reference is computed on the CPU.
+SECONDS, SECONDS_OF_MODELS = 6 * 60, 4 * 60
+MEASURED = ("cuda", "cache")  # the sections of the results
 DIFFERS = ("date",)  # of the environment, what a later run may have changed
 
 
 def plan(entries=()):
-    """All cases in order: the functions in bfloat16, the model, and the other types.
+    """All cases, the most important first: one of each function, the model, and the others.
 
     With kernels of the user's own, the functions that they stand for.
     """
     if entries:
         return cases.function_cases({added.parse(entry)[1] for entry in entries})
-    functions = cases.function_cases()
-    first = [case for case in functions if case.dtype == cases.DTYPES[0]]
-    return first + model_cases() + functions[len(first) :]
+    first, others = first_of_each(cases.function_cases())
+    return [*first, *model_cases(), *cache.cache_cases(), *others]
+
+
+def first_of_each(functions):
+    """The first cases of each function and direction, with padding and without; and the others."""
+    first, others, found = [], [], set()
+    for case in functions:
+        kind = case.function, case.direction, case.is_padded
+        (others if kind in found else first).append(case)
+        found.add(kind)
+    return first, others
 
 
 def environment_of(machine, entries):
@@ -63,7 +75,7 @@ def resumed(path, where):
         If the file is something else, or of another machine, version, or state of the kernels.
     """
     if not path.exists():
-        return {"environment": where, "cuda": []}
+        return {"environment": where}
     found = results.read(path)
     before = found["environment"]
     for name, now in where.items():
@@ -92,35 +104,47 @@ def run(machine, path, entries, progress):
     -------
     found : dict
         The results.
-    left : int
-        Cases that are still to be measured, for want of time.
+    left : list of dict
+        What is said of cases that are still to be measured, for want of time.
     failed : list of str
         What went wrong with cases that could not be measured at all.
     """
-    end = time.monotonic() + SECONDS
+    begin = time.monotonic()
     found = resumed(path, environment_of(machine, entries))
-    records = {difference.key(record) for record in found["cuda"]}
-    wanted = plan(entries)
+    wanted, left, failed = plan(entries), [], []
+    records = {difference.key(record) for name in MEASURED for record in found.get(name, ())}
     missing = [case for case in wanted if difference.key(case.named) not in records]
     turns = functools.cache(lambda dtype: roofs.turns(machine, dtype))
-    failed = []
     for index, case in enumerate(missing):
-        if time.monotonic() > end:
-            return found, len(missing) - index, failed
+        if time.monotonic() - begin > begun_within(case):
+            left.append(case.named)
+            continue
         done = len(wanted) - len(missing) + index
         progress(done, len(wanted), figures.title(case.named))
         try:
-            record = measure.measure(case, machine, turns, entries)
+            section, record = measured(case, machine, turns, entries)
         except measure.Broken:
             raise
         except Exception as failure:  # the next case may do better
             measure.check_alive(machine, figures.title(case.named), measure.reason_of(failure))
             failed.append(f"{figures.title(case.named)}: {measure.reason_of(failure)}")
             continue
-        found["cuda"].append(record)
+        found.setdefault(section, []).append(record)
         results.write(found, path)
         machine.tidy()
-    return found, 0, failed
+    return found, left, failed
+
+
+def begun_within(case):
+    """Seconds of a run after which a case is not begun any more."""
+    return SECONDS if isinstance(case, cases.Case) else SECONDS_OF_MODELS
+
+
+def measured(case, machine, turns, entries):
+    """The section of the results that a case belongs to, and its record."""
+    if isinstance(case, cache.CacheCase):
+        return "cache", cache.measure(case, machine, turns)
+    return "cuda", measure.measure(case, machine, turns, entries)
 
 
 def checked(entries):

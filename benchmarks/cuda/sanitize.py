@@ -11,9 +11,14 @@ import sys
 
 from albert_np import AlbertConfig
 from benchmarks.arguments import NotAvailable
-from benchmarks.correct import judged, limits, rounding_limit
 from benchmarks.cuda import cases, contenders, machine
-from benchmarks.cuda.measure import DOES_NOT_FIT, SEED, error_of, reference_of
+from benchmarks.cuda.measure import (
+    DOES_NOT_FIT,
+    SEED,
+    allowed_error,
+    errors_of,
+    reference_of,
+)
 from benchmarks.functions import DIRECTIONS, inputs_of
 
 SANITIZER = "compute-sanitizer"
@@ -46,18 +51,17 @@ def wrong_kernels(machine, chosen):
     wrong = []
     for case in chosen:
         given = contenders.Given(inputs_of(case.function, case.sizes, SEED), case, machine)
-        reference, floor = reference_of(case, given)
-        limit = rounding_limit(case.work.length, case.dtype)
+        reference, floors = reference_of(case, given)
+        allowed = allowed_error(case, floors)
         for name, bind in contenders.ours(case, given).items():
             try:
                 task = bind(given)
-                error = error_of(task.outputs(task.run()), reference, case.dtype)
+                errors = errors_of(task.outputs(task.run()), reference, case.dtype)
             except ValueError as failure:
                 if DOES_NOT_FIT in str(failure):
                     continue
                 raise
-            allowed = limits([name], floor, limit, case.dtype)[name]
-            if not judged(error, allowed)["correct"]:
+            if not max(errors.values()) <= allowed:
                 wrong.append(f"{case.function}_{case.direction}, {case.dtype}, {name}")
     return wrong
 

@@ -13,9 +13,10 @@ In the forward pass xᵀ is packed, since it is far smaller than W in a small ba
 fit in a cache, is read once and written never. (NumPy's BLAS packs W on each call, which takes it a
 quarter of the time at 128 tokens.)
 
-Panels lie in a level 2 cache, and a strip of A in level 1, from which every panel reads it. Each
-part of a product has a thread to itself, that packs what it needs; no thread waits for another.
-The order of each sum is fixed by the sizes alone.
+Panels lie in a level 2 cache, and a strip of A in level 1, from which every panel reads it. Where
+sums are so long that they would not, a sum is cut into a few, which are added up in the result.
+Each part of a product has a thread to itself, that packs what it needs; no thread waits for
+another. The order of each sum is fixed by the sizes alone.
 """
 
 import numpy as np
@@ -28,6 +29,7 @@ from albert_np.kernels.numba.tile import (
     TILE_ROWS,
     TILE_VECTORS,
     VECTOR_BYTES,
+    copy_width,
     multiply_1,
     multiply_2,
     multiply_3,
@@ -38,9 +40,12 @@ from albert_np.kernels.numba.tile import (
 STRIP = 16  # rows of A that are stored together: a memory line of float32
 PANELS_BYTES = 2**20  # half of a level 2 cache; the other half is for what passes through
 MOST_PANELS = 8
-WEIGHT_STEPS = 1024  # tokens that are summed in registers before a weight's gradient is touched
+# Of the inputs, outputs and tokens that a product sums over: as many in registers before the result
+# is touched. With more, a panel or a strip would leave its cache; with fewer, sums are added often.
+INPUT_STEPS = 4096
+OUTPUT_STEPS = 1024
+TOKEN_STEPS = 1024
 WEIGHT_ROWS = 1024  # of dyᵀ, packed together
-AHEAD = 32  # rows between what is packed and what is asked for
 
 
 @kernel
@@ -68,31 +73,32 @@ def aligned(size, like):
 
 @kernel
 def pack_columns(x, row, steps, begin, end, panels):
-    """Pack x[row : row + steps, begin:end], zeros after it. Returns how many vectors wide it is."""
+    """Pack x[row : row + steps, begin:end], zeros after it. Returns how many vectors wide it is.
+
+    Row by row, as memory is read fastest; so all panels grow together.
+    """
     lanes = VECTOR_BYTES // x.itemsize
+    width = TILE_VECTORS * lanes
     vectors = -(-(end - begin) // lanes)
-    for v in range(0, vectors, TILE_VECTORS):
-        width = min(TILE_VECTORS, vectors - v) * lanes
-        column = begin + v * lanes
-        first = v * lanes * steps
-        for r in range(steps):
-            if column + width <= end:
-                # The next line of memory is a row away: further than the machine looks ahead.
-                for j in range(0, width, LINE_BYTES // x.itemsize):
-                    prefetch(x, row + r + AHEAD, column + j)
-                for j in range(width):
-                    panels[first + r * width + j] = x[row + r, column + j]
-            else:
-                for j in range(width):
-                    inside = column + j < end
-                    panels[first + r * width + j] = x[row + r, column + j] if inside else 0
+    whole = (end - begin) // width  # panels that are filled
+    rest = vectors * lanes - whole * width  # columns of the one that is not
+    for r in range(steps):
+        for panel in range(whole):
+            first = (panel * steps + r) * width
+            copy_width(x, row + r, begin + panel * width, panels, first)
+        column = begin + whole * width
+        first = whole * steps * width + r * rest
+        for j in range(rest):
+            panels[first + j] = x[row + r, column + j] if column + j < end else 0
     return vectors
 
 
 @kernel
-def pack_rows(x, begin, end, panels):
-    """Pack x[begin:end]ᵀ, zeros after it. Returns how many vectors wide it is."""
-    steps = x.shape[1]
+def pack_rows(x, begin, end, column, steps, panels):
+    """Pack x[begin:end, column : column + steps]ᵀ, zeros after it.
+
+    Returns how many vectors wide it is.
+    """
     lanes = VECTOR_BYTES // x.itemsize
     vectors = -(-(end - begin) // lanes)
     for v in range(0, vectors, TILE_VECTORS):
@@ -102,35 +108,44 @@ def pack_rows(x, begin, end, panels):
             first = v * lanes * steps + t
             whole = steps // BLOCK * BLOCK if row + BLOCK <= end else 0
             for r in range(0, whole, BLOCK):
-                transpose_block(x, row, r, panels, first + r * width, width)
+                transpose_block(x, row, column + r, panels, first + r * width, width)
             for k in range(BLOCK):
                 for r in range(whole, steps):
-                    panels[first + r * width + k] = x[row + k, r] if row + k < end else 0
+                    inside = row + k < end
+                    panels[first + r * width + k] = x[row + k, column + r] if inside else 0
     return vectors
 
 
 @kernel
-def multiply_strip(a, row, column, last, start, panels, steps, vectors, sums):
-    """sums = start + a[row : row + STRIP, column : column + steps] @ panels, tile by tile."""
+def prefetch_tile(y, row, column, columns):
+    """Ask for y[row : row + TILE_ROWS, column : column + columns], which may be a transpose."""
+    line = LINE_BYTES // y.itemsize
+    rows_at_once, columns_at_once = (1, line) if y.strides[1] == y.itemsize else (line, 1)
+    for i in range(-row % rows_at_once, TILE_ROWS, rows_at_once):
+        for j in range(0, columns, columns_at_once):
+            prefetch(y, row + i, column + j)
+
+
+@kernel
+def multiply_strip(a, row, column, last, start, panels, steps, vectors, sums, y, y_row, y_column):
+    """sums = start + a[row : row + STRIP, column : column + steps] @ panels, tile by tile.
+
+    The sums will be stored in y, from [y_row, y_column] on. Each tile asks for its place there, so
+    that it comes near while the tile multiplies; for all of them at once, there would be a queue.
+    """
     lanes = VECTOR_BYTES // a.itemsize
     for i in range(0, min(STRIP, last + 1 - row), TILE_ROWS):
         for v in range(0, vectors, TILE_VECTORS):
             j = v * lanes
             first = j * steps
-            if vectors - v >= 3:
+            width = min(TILE_VECTORS, vectors - v)
+            prefetch_tile(y, y_row + i, y_column + j, width * lanes)
+            if width == 3:
                 multiply_3(a, row + i, column, last, start, panels, first, steps, sums, i, j)
-            elif vectors - v == 2:
+            elif width == 2:
                 multiply_2(a, row + i, column, last, start, panels, first, steps, sums, i, j)
             else:
                 multiply_1(a, row + i, column, last, start, panels, first, steps, sums, i, j)
-
-
-@kernel
-def prefetch_strip(y, row, rows, begin, end):
-    """Ask for y[row : row + rows, begin:end], which is written once a strip has been multiplied."""
-    for i in range(rows):
-        for j in range(begin, end, LINE_BYTES // y.itemsize):
-            prefetch(y, row + i, j)
 
 
 @kernel
@@ -149,20 +164,33 @@ def store_transposed(sums, rows, y, begin, end, column):
 
 @kernel
 def multiply_transposed_part(x, weight, bias, y, t0, t1, n0, n1):
-    """y[t0:t1, n0:n1] = x[t0:t1] @ weight[n0:n1].T + bias[n0:n1]"""
-    steps = x.shape[1]
-    tokens = columns_at_once(steps, x.itemsize)
-    panels = aligned(tokens * steps, x)
-    sums = aligned(STRIP * tokens, x).reshape(STRIP, tokens)
-    for begin in range(t0, t1, tokens):
-        end = min(begin + tokens, t1)
-        vectors = pack_rows(x, begin, end, panels)
-        for n in range(n0, n1, STRIP):
-            # Where the strip will go is in lines that are far apart: they come while it multiplies.
-            for t in range(begin, end):
-                prefetch(y, t, n)
-            multiply_strip(weight, n, 0, n1 - 1, bias, panels, steps, vectors, sums)
-            store_transposed(sums, min(STRIP, n1 - n), y, begin, end, n)
+    """y[t0:t1, n0:n1] = x[t0:t1] @ weight[n0:n1].T + bias[n0:n1], INPUT_STEPS inputs at a time"""
+    inputs = x.shape[1]
+    most = min(INPUT_STEPS, inputs)
+    at_once = columns_at_once(most, x.itemsize)
+    panels = aligned(at_once * most, x)
+    sums = aligned(STRIP * at_once, x).reshape(STRIP, at_once)
+    turned = aligned(at_once * STRIP, x).reshape(at_once, STRIP)
+    zeros = np.zeros(len(weight), x.dtype)
+    for begin in range(t0, t1, at_once):
+        end = min(begin + at_once, t1)
+        for k in range(0, inputs, INPUT_STEPS):
+            steps = min(INPUT_STEPS, inputs - k)
+            start = zeros if k > 0 else bias
+            vectors = pack_rows(x, begin, end, k, steps, panels)
+            for n in range(n0, n1, STRIP):
+                rows = min(STRIP, n1 - n)
+                multiply_strip(
+                    *(weight, n, k, n1 - 1, start, panels, steps, vectors),
+                    *(sums, y.T, n, begin),
+                )
+                if k == 0:
+                    store_transposed(sums, rows, y, begin, end, n)
+                    continue
+                store_transposed(sums, STRIP, turned, 0, end - begin, 0)
+                for t in range(end - begin):
+                    for i in range(rows):
+                        y[begin + t, n + i] += turned[t, i]
 
 
 @parallel_kernel
@@ -176,22 +204,32 @@ def multiply_transposed(x, weight, bias, y, token_parts, output_parts):
 
 @kernel
 def multiply_part(dy, weight, dx, k0, k1):
-    """dx[:, k0:k1] = dy @ weight[:, k0:k1]"""
-    tokens, steps = dy.shape
-    inputs = columns_at_once(steps, dy.itemsize)
-    panels = aligned(inputs * steps, dy)
+    """dx[:, k0:k1] = dy @ weight[:, k0:k1], OUTPUT_STEPS outputs at a time"""
+    tokens, outputs = dy.shape
+    most = min(OUTPUT_STEPS, outputs)
+    inputs = columns_at_once(most, dy.itemsize)
+    panels = aligned(inputs * most, dy)
     sums = aligned(STRIP * inputs, dy).reshape(STRIP, inputs)
     start = np.zeros(tokens, dy.dtype)
     for begin in range(k0, k1, inputs):
         end = min(begin + inputs, k1)
-        vectors = pack_columns(weight, 0, steps, begin, end, panels)
-        for t in range(0, tokens, STRIP):
-            rows = min(STRIP, tokens - t)
-            prefetch_strip(dx, t, rows, begin, end)
-            multiply_strip(dy, t, 0, tokens - 1, start, panels, steps, vectors, sums)
-            for i in range(rows):
-                for j in range(end - begin):
-                    dx[t + i, begin + j] = sums[i, j]
+        for n in range(0, outputs, OUTPUT_STEPS):
+            steps = min(OUTPUT_STEPS, outputs - n)
+            vectors = pack_columns(weight, n, steps, begin, end, panels)
+            for t in range(0, tokens, STRIP):
+                rows = min(STRIP, tokens - t)
+                multiply_strip(
+                    *(dy, t, n, tokens - 1, start, panels, steps, vectors),
+                    *(sums, dx, t, begin),
+                )
+                if n == 0:
+                    for i in range(rows):
+                        for j in range(end - begin):
+                            dx[t + i, begin + j] = sums[i, j]
+                else:
+                    for i in range(rows):
+                        for j in range(end - begin):
+                            dx[t + i, begin + j] += sums[i, j]
 
 
 @parallel_kernel
@@ -220,9 +258,9 @@ def transpose_part(dy, row, steps, begin, end, rows):
 
 @kernel
 def add_transposed_multiply_part(dy, x, dweight, n0, n1, k0, k1):
-    """dweight[n0:n1, k0:k1] += dy[:, n0:n1].T @ x[:, k0:k1], WEIGHT_STEPS tokens at a time"""
+    """dweight[n0:n1, k0:k1] += dy[:, n0:n1].T @ x[:, k0:k1], TOKEN_STEPS tokens at a time"""
     tokens = len(x)
-    most = min(WEIGHT_STEPS, tokens)
+    most = min(TOKEN_STEPS, tokens)
     at_once = columns_at_once(most, dy.itemsize)
     panels = aligned(at_once * most, dy)
     sums = aligned(STRIP * at_once, dy).reshape(STRIP, at_once)
@@ -231,8 +269,8 @@ def add_transposed_multiply_part(dy, x, dweight, n0, n1, k0, k1):
     room = most + LINE_BYTES // dy.itemsize
     rows = aligned(most_rows * room, dy).reshape(most_rows, room)
     start = np.zeros(most_rows, dy.dtype)
-    for t in range(0, tokens, WEIGHT_STEPS):
-        steps = min(WEIGHT_STEPS, tokens - t)
+    for t in range(0, tokens, TOKEN_STEPS):
+        steps = min(TOKEN_STEPS, tokens - t)
         for n in range(n0, n1, WEIGHT_ROWS):
             count = min(WEIGHT_ROWS, n1 - n)
             transpose_part(dy, t, steps, n, n + count, rows)
@@ -240,12 +278,14 @@ def add_transposed_multiply_part(dy, x, dweight, n0, n1, k0, k1):
                 width = min(at_once, k1 - begin)
                 vectors = pack_columns(x, t, steps, begin, begin + width, panels)
                 for i in range(0, count, STRIP):
-                    strip_rows = min(STRIP, count - i)
-                    prefetch_strip(dweight, n + i, strip_rows, begin, begin + width)
-                    multiply_strip(rows, i, 0, count - 1, start, panels, steps, vectors, sums)
-                    for k in range(strip_rows):
+                    r = n + i
+                    multiply_strip(
+                        *(rows, i, 0, count - 1, start, panels, steps, vectors),
+                        *(sums, dweight, r, begin),
+                    )
+                    for k in range(min(STRIP, count - i)):
                         for j in range(width):
-                            dweight[n + i + k, begin + j] += sums[k, j]
+                            dweight[r + k, begin + j] += sums[k, j]
 
 
 @parallel_kernel

@@ -192,3 +192,24 @@ def prefetch(typing, x, row, column):
         return context.get_dummy_value()
 
     return types.void(x, types.intp, types.intp), generate
+
+
+@intrinsic
+def copy_width(typing, x, row, column, panels, first):
+    """panels[first + j] = x[row, column + j] for all j of a panel's width.
+
+    A loop over j would be compiled for any width, and take most of its time to find out which.
+    """
+
+    def generate(context, builder, signature, arguments):
+        emit = Emitter(context, builder, signature, arguments)
+        _, row, column, _, first = arguments
+        lanes = VECTOR_BYTES // context.get_abi_sizeof(context.get_value_type(x.dtype))
+        source, target = emit.address(0, row, column), emit.address(3, first)
+        for v in range(TILE_VECTORS):
+            part = INDEX(v * lanes)
+            emit.store(emit.load(emit.offset(source, part), lanes), emit.offset(target, part))
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(x, n, n, panels, n), generate
