@@ -842,6 +842,7 @@ def layer_forward(x, parameters, masks, repetition, run):
         p["attention.LayerNorm.bias"],
         eps,
         run.dropout(config.hidden_dropout_prob, attention_output_site(repetition), run.packed),
+        keep=run.keep,
     )
 
     chunked = config.chunk_size_feed_forward > 0
@@ -856,6 +857,7 @@ def layer_forward(x, parameters, masks, repetition, run):
         p["full_layer_layer_norm.weight"],
         p["full_layer_layer_norm.bias"],
         eps,
+        keep=run.keep,
     )
     return y, LayerCache(
         query_key_value=query_key_value_cache._replace(x=None),
@@ -967,13 +969,14 @@ def encoder_forward(x, parameters, inputs, run):
     repetitions = repetitions_of(run.schedule)
     length = run.checkpoint_every or len(repetitions)
     keeps_caches = run.keep and run.checkpoint_every is None
+    first_run = run._replace(keep=keeps_caches)
     hidden_states, attentions, segments = [], [], []
     for start in range(0, len(repetitions), length):
         segment = Segment(x if run.keep else None, repetitions[start : start + length], [])
         for repetition in segment.repetitions:
             if run.output_hidden_states and repetition.is_first_of_layer:
                 hidden_states.append(x)
-            x, cache = repetition_forward(x, repetition, layers, inputs, run)
+            x, cache = repetition_forward(x, repetition, layers, inputs, first_run)
             if run.output_attentions:
                 attentions.append(cache.attention.probabilities)
             if keeps_caches:

@@ -14,8 +14,8 @@ from albert_np.functions.attention import attention_backward, attention_forward
 from albert_np.functions.dropout import Dropout, keep_mask
 from albert_np.functions.embedding import embedding_backward, embedding_forward
 from albert_np.functions.fused import (
+    BiasDropoutResidualLayerNormCache,
     bias_dropout_residual_layer_norm_backward,
-    bias_dropout_residual_layer_norm_forward,
     bias_gelu_new_backward,
     bias_gelu_new_forward,
     linear_cross_entropy_backward,
@@ -26,6 +26,7 @@ from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.arrays import wide
 from albert_np.kernels.cuda.host import COMPILER, KERNEL_OPTIONS, OPTIONS, HostExecutor
+from albert_np.kernels.cuda.layer_norm import layer_norm_output
 
 
 def compiler_fits():
@@ -128,6 +129,8 @@ def check_gelu_new(executor, dtype, rows, columns, version=None, seed=0):
 
 # ---- layer norm -------------------------------------------------------------------------------
 
+LAST_FORWARD = 2  # the versions of its forward kernel are fewer than those of its backward one
+
 
 def dropout_of(shape, packed, seed):
     """A dropout, and where it is of a packed batch, the shape of that."""
@@ -138,11 +141,15 @@ def dropout_of(shape, packed, seed):
 
 
 def check_layer_norm(executor, dtype, shape, version=None, dropout=True, packed=False, seed=0):
-    """The fused pair: with dropout or without, padded or packed; and the layer norm alone."""
+    """The fused pair: with dropout or without, padded or packed.
+
+    What is kept is the rounded sum; all else is judged as the layer norm of that.
+    """
     functions = cuda.functions(executor)
     rng = np.random.default_rng(seed)
     drop, shape = dropout_of(shape, packed, seed)
     drop = drop if dropout else None
+    forward_version = None if version is None else min(version, LAST_FORWARD)
     columns, eps = shape[-1], 1e-12
     x, residual, dy = (random(rng, shape, dtype) for _ in range(3))
     bias, weight, shift = (random(rng, columns, dtype) for _ in range(3))
@@ -151,31 +158,32 @@ def check_layer_norm(executor, dtype, shape, version=None, dropout=True, packed=
 
     name = "bias_dropout_residual_layer_norm"
     y, cache = functions[f"{name}_forward"](
-        x, bias, residual, weight, shift, eps, drop, version=version
+        x, bias, residual, weight, shift, eps, drop, version=forward_version
     )
     np.testing.assert_array_equal(functions[f"{name}_output"](cache), y)
     gradients = functions[f"{name}_backward"](dy, cache, version=version)
     into = functions[f"{name}_backward"](dy, cache, into=tuple(slots), version=version)
     assert all(a is b for a, b in zip((into[1], *into[3:]), slots, strict=True))
 
-    inputs = exact(x, bias, residual, weight, shift)
-    _, reference = bias_dropout_residual_layer_norm_forward(*inputs, eps, drop)
-    expected = bias_dropout_residual_layer_norm_backward(*exact(dy), reference)
+    x, bias, residual, weight, shift, dy = exact(x, bias, residual, weight, shift, dy)
     scales = dropout_scales(shape, drop)
-    total = inputs[2] + (inputs[0] + inputs[1]) * scales
-    _assert_layer_norm(y, cache.layer_norm, inputs[3:], total, eps, dtype)
-    terms, kept = _layer_norm_terms(*exact(dy), total, inputs[3], eps)
+    sum_terms = np.abs(residual) + (np.abs(x) + np.abs(bias)) * scales
+    kept = cache.layer_norm
+    assert_rounded(kept.x, residual + (x + bias) * scales, dtype, 0, FEW_UNITS, sum_terms)
+    reference = _assert_layer_norm(y, kept, (weight, shift), eps, dtype)
+    reference = BiasDropoutResidualLayerNormCache(drop, reference)
+    expected = bias_dropout_residual_layer_norm_backward(dy, reference)
+    terms = _layer_norm_terms(dy, *exact(kept.x), weight, eps)
     rows = x.size // columns
     units = FEW_UNITS + columns
     for dresidual in (gradients[2], into[2]):
-        assert_rounded(dresidual, expected[2], dtype, kept["dx"], units, terms["dx"])
+        assert_rounded(dresidual, expected[2], dtype, 0, units, terms["dx"])
     terms["dx"] = terms["dx"] * scales  # from here on those of x, which db is the sum of
-    kept["dx"] = kept["dx"] * scales
     for dx in (gradients[0], into[0]):
-        assert_rounded(dx, expected[0], dtype, kept["dx"], units, terms["dx"])
+        assert_rounded(dx, expected[0], dtype, 0, units, terms["dx"])
     for i, (name, place) in enumerate((("dx", 1), ("dweight", 3), ("dshift", 4))):
-        reached, total = (v[name].reshape(-1, columns).sum(axis=0) for v in (kept, terms))
-        bound = dtype, reached, units + rows, total
+        total = terms[name].reshape(-1, columns).sum(axis=0)
+        bound = dtype, 0, units + rows, total
         assert_sums(gradients[place], 0, expected[place], *bound)
         assert_sums(slots[i], before[i], expected[place], *bound)
 
@@ -187,37 +195,47 @@ def dropout_scales(shape, dropout):
     return keep_mask(shape, dropout) / (1 - dropout.probability)
 
 
-def check_layer_norm_alone(executor, dtype, shape, version=None, seed=0):
-    """`layer_norm_forward` and its backward pass."""
+def check_layer_norm_alone(executor, dtype, shape, version=None, mean=0.0, seed=0):
+    """`layer_norm_forward`, its backward pass, the output again, and slots for the gradients."""
     functions = cuda.functions(executor)
     rng = np.random.default_rng(seed)
+    forward_version = None if version is None else min(version, LAST_FORWARD)
     columns, eps = shape[-1], 1e-5
-    x, dy = random(rng, shape, dtype), random(rng, shape, dtype)
+    x, dy = random(rng, shape, dtype) + dtype.type(mean), random(rng, shape, dtype)
+    x.flags.writeable = False
     weight, bias = random(rng, columns, dtype), random(rng, columns, dtype)
-    y, cache = functions["layer_norm_forward"](x, weight, bias, eps, version=version)
-    dx, dweight, dbias = functions["layer_norm_backward"](dy, cache, version=version)
+    slots = tuple(random(rng, columns, dtype).copy() for _ in range(2))
+    before = exact(*slots)
+    y, cache = functions["layer_norm_forward"](x, weight, bias, eps, version=forward_version)
+    assert cache.x is x
+    np.testing.assert_array_equal(layer_norm_output(executor, cache, forward_version), y)
+    dx, *sums = functions["layer_norm_backward"](dy, cache, version=version)
+    dx_again, *into = functions["layer_norm_backward"](dy, cache, into=slots, version=version)
+    assert into[0] is slots[0] and into[1] is slots[1]
+    np.testing.assert_array_equal(dx_again, dx)
 
     x, dy, weight, bias = exact(x, dy, weight, bias)
-    _, reference = layer_norm_forward(x, weight, bias, eps)
+    reference = _assert_layer_norm(y, cache, (weight, bias), eps, dtype)
     expected = layer_norm_backward(dy, reference)
-    _assert_layer_norm(y, cache, (weight, bias), x, eps, dtype)
-    terms, kept = _layer_norm_terms(dy, x, weight, eps)
+    terms = _layer_norm_terms(dy, x, weight, eps)
     units, rows = FEW_UNITS + columns, x.size // columns
-    assert_rounded(dx, expected[0], dtype, kept["dx"], units, terms["dx"])
-    for actual, wanted, key in ((dweight, expected[1], "dweight"), (dbias, expected[2], "dshift")):
-        total_kept, total = (v[key].reshape(-1, columns).sum(axis=0) for v in (kept, terms))
-        assert_rounded(actual, wanted, dtype, total_kept, units + rows, total)
+    assert_rounded(dx, expected[0], dtype, 0, units, terms["dx"])
+    for i, name in enumerate(("dweight", "dshift")):
+        total = terms[name].reshape(-1, columns).sum(axis=0)
+        assert_sums(sums[i], 0, expected[i + 1], dtype, 0, units + rows, total)
+        assert_sums(slots[i], before[i], expected[i + 1], dtype, 0, units + rows, total)
 
 
-def _assert_layer_norm(y, cache, parameters, total, eps, dtype):
-    """y of layer norm, x̂ and 1 / √(var + eps)."""
+def _assert_layer_norm(y, cache, parameters, eps, dtype):
+    """y of layer norm and the rows' statistics, from the x that is kept; the reference's cache."""
     weight, shift = parameters
-    expected, reference = layer_norm_forward(total, weight, shift, eps)
-    condition = layer_norm_condition(total, eps)
-    units = FEW_UNITS + total.shape[-1]
-    scaled = np.abs(reference.normalized * weight)
-    assert_rounded(y, expected, dtype, scaled, units, (np.abs(weight) * condition) + np.abs(shift))
-    assert_rounded(cache.normalized, reference.normalized, dtype, 0, units, condition)
+    (x,) = exact(cache.x)
+    expected, reference = layer_norm_forward(x, weight, shift, eps)
+    condition = layer_norm_condition(x, eps)
+    units = FEW_UNITS + x.shape[-1]
+    assert_rounded(y, expected, dtype, 0, units, (np.abs(weight) * condition) + np.abs(shift))
+    mean, terms = (each.mean(axis=-1, keepdims=True) for each in (x, np.abs(x)))
+    assert_rounded(cache.mean, mean, wide(dtype), 0, units, terms)
     expected_inverse = reference.inverse_deviation
     assert_rounded(
         cache.inverse_deviation,
@@ -227,26 +245,21 @@ def _assert_layer_norm(y, cache, parameters, total, eps, dtype):
         units,
         expected_inverse * condition.max(axis=-1, keepdims=True),
     )
+    return reference
 
 
 def _layer_norm_terms(dy, total, weight, eps):
-    """Absolute terms of each element's gradients, and how far x̂'s rounding reaches them."""
+    """Absolute terms of each element's gradients."""
     _, cache = layer_norm_forward(total, weight, weight, eps)
     condition = layer_norm_condition(total, eps)
     normalized, inverse = np.abs(cache.normalized), cache.inverse_deviation
     g = np.abs(dy * weight)
     along = (g * normalized).mean(axis=-1, keepdims=True)
-    terms = {
+    return {
         "dx": (g + g.mean(axis=-1, keepdims=True) + normalized * along) * inverse * condition,
         "dweight": np.abs(dy) * condition,
         "dshift": np.abs(dy),
     }
-    kept = {
-        "dx": 2 * normalized * along * inverse,
-        "dweight": np.abs(dy) * normalized,
-        "dshift": np.zeros_like(dy),
-    }
-    return terms, kept
 
 
 # ---- attention --------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import benchmarks.__main__ as command
 from albert_np import AlbertForMaskedLM, AlbertModel, backend
 from albert_np.threads import cores
 from benchmarks import arguments, batches, correct, figures, readme, resident, scaling, table, work
+from benchmarks.contenders.ours import task_of
 from benchmarks.functions import DIRECTIONS, FUNCTIONS, function_work, inputs_of, sizes_of
 
 # What the command accepts.
@@ -174,6 +175,24 @@ def test_a_functions_bytes_are_those_of_what_it_reads_and_writes(function):
         y = 0  # one number
     read = sum(size for name, size in read.items() if name not in vectors)
     assert function_work(function, "forward", sizes, "float32").bytes == read + y
+
+
+@pytest.mark.parametrize("direction, kept", [("forward", [False]), ("backward", [True])])
+def test_a_function_keeps_what_backward_needs_only_where_that_follows(direction, kept):
+    """As PyTorch's does in inference mode; one that has no such argument is not given it."""
+    asked = []
+
+    def forward(x, bias, keep=True):
+        asked.append(keep)
+        return x, None
+
+    def backward(dy, cache, into):
+        return dy, *into
+
+    for pair in ((forward, backward), (lambda x, bias: (x, None), backward)):
+        task = task_of("bias_gelu_new", direction, pair, {"x": np.ones(3), "bias": np.ones(3)}, 1.0)
+        task.run()
+    assert asked == kept
 
 
 # The batches.

@@ -122,7 +122,9 @@ def test_bytes_of_rows_are_what_is_read_and_written_once(width):
         ("bias_gelu_new", "forward"): 2,  # x, y
         ("bias_gelu_new", "backward"): 3,  # dy, x, dx
         ("layer_norm", "forward"): 2,
+        ("layer_norm", "backward"): 3,  # dy, x, dx
         ("bias_dropout_residual_layer_norm", "forward"): 3,  # x, residual, y
+        ("bias_dropout_residual_layer_norm", "backward"): 3,  # dy, the sum, its gradient
     }
     for case in cases.function_cases(cases.ROW_FUNCTIONS):
         count = arrays.get((case.function, case.direction))

@@ -12,6 +12,7 @@ from options_support import configs_with_options
 
 from albert_np import AlbertConfig, AlbertForMaskedLM
 from albert_np.backend import NUMPY
+from albert_np.functions.fused import bias_dropout_residual_layer_norm_forward
 from albert_np.functions.linear import linear_forward
 
 pytestmark = pytest.mark.usefixtures("each_backend")
@@ -86,6 +87,25 @@ def test_each_layer_runs_once_more(every, again):
     batch = {"input_ids": [[1, 2, 3]], "labels": [[3, 2, 1]]}
     model.loss_and_gradients(**batch, checkpoint_every=every)
     assert calls.count((18, 6)) == 5 + again
+
+
+@pytest.mark.parametrize("every, kept", [(None, [True] * 10), (2, [False] * 10 + [True] * 10)])
+def test_layer_norms_keep_what_a_backward_pass_will_read(every, kept):
+    """Two a layer. A forward pass alone keeps nothing, nor one that is run again in backward."""
+    asked = []
+
+    def watched(*arguments, keep):
+        asked.append(keep)
+        return bias_dropout_residual_layer_norm_forward(*arguments, keep=keep)
+
+    model = small_model()
+    model.backend = replace(NUMPY, bias_dropout_residual_layer_norm_forward=watched)
+    model(input_ids=[[1, 2, 3]])
+    assert asked == [False] * 10
+    asked.clear()
+    batch = {"input_ids": [[1, 2, 3]], "labels": [[3, 2, 1]]}
+    model.loss_and_gradients(**batch, checkpoint_every=every)
+    assert asked == kept
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,11 @@ def test_bias_dropout_residual_layer_norm_equals_its_pairs(seed, dtype, batch, n
     dropped = x + bias if dropout is None else dropout_forward(x + bias, dropout)[0]
     expected, norm_cache = layer_norm_forward(residual + dropped, weight, shift, EPS)
     np.testing.assert_array_equal(y, expected)
+    same, nothing = bias_dropout_residual_layer_norm_forward(
+        x, bias, residual, weight, shift, EPS, dropout, keep=False
+    )
+    np.testing.assert_array_equal(same, y)
+    assert nothing is None
 
     gradients = bias_dropout_residual_layer_norm_backward(dy, cache)
     dresidual, dweight, dshift = layer_norm_backward(dy, norm_cache)

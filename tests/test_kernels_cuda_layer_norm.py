@@ -1,5 +1,7 @@
 """Layer norm in CUDA, alone and fused, on the CPU, against the reference in float64."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from cuda_support import (
@@ -14,6 +16,8 @@ from cuda_support import (
     random,
     sample,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from albert_np.functions.dropout import Dropout, keep_mask
 from albert_np.kernels import cuda
@@ -23,7 +27,7 @@ pytestmark = NEEDS_COMPILER
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 @pytest.mark.parametrize(("dropout", "packed"), [(False, False), (True, False), (True, True)])
 def test_fused(dtype, version, dropout, packed):
     """Blocks of four rows and more; each version, in fixed and in random order of the warps."""
@@ -33,14 +37,78 @@ def test_fused(dtype, version, dropout, packed):
 
 
 @pytest.mark.parametrize("dtype", sample(DTYPES, [FLOAT16, FLOAT32]), ids=str)
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_alone(dtype, version):
     check_layer_norm_alone(HostExecutor(), dtype, (3, 11, 136), version)
 
 
+@pytest.mark.parametrize("dtype", sample(DTYPES, [BFLOAT16, FLOAT32]), ids=str)
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_mean_far_from_0(dtype, version):
+    """The variance is that of the centred row: the mean's square would hide it."""
+    mean = {FLOAT16: 1024, BFLOAT16: 64, FLOAT32: 2.0**15, FLOAT64: 2.0**40}[dtype]
+    check_layer_norm_alone(HostExecutor(), dtype, (1, 9, 136), version, mean)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from(DTYPES),
+    rows=st.integers(1, 9),
+    columns=st.one_of(st.integers(1, 300), st.integers(1, 8192)),
+    mean=st.sampled_from([0.0, -3.0, 64.0]),
+)
+@settings(max_examples=sample(50, 10))
+def test_any_width(seed, dtype, rows, columns, mean):
+    check_layer_norm_alone(HostExecutor(seed), dtype, (rows, columns), 1, mean, seed)
+    check_layer_norm(HostExecutor(seed), dtype, (1, rows, columns), 1, seed=seed)
+
+
+class Counting(HostExecutor):
+    """Remembers how many numbers the arrays that it makes have."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def empty(self, shape, dtype):
+        array = super().empty(shape, dtype)
+        self.sizes.append(array.size)
+        return array
+
+
+@pytest.mark.parametrize("dtype", sample(DTYPES, [BFLOAT16]), ids=str)
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("dropout", [None, Dropout(0.25, 5, 6)])
+def test_nothing_is_kept_where_no_backward_pass_will_follow(dtype, version, dropout):
+    """The same bits, one array fewer; alone there is none to be kept."""
+    rng = np.random.default_rng(0)
+    x, residual = (random(rng, (2, 5, 72), dtype) for _ in range(2))
+    bias, weight, shift = (random(rng, 72, dtype) for _ in range(3))
+    executor = Counting()
+    functions = cuda.functions(executor)
+    fused = partial(
+        functions["bias_dropout_residual_layer_norm_forward"],
+        *(x, bias, residual, weight, shift, 1e-5, dropout),
+        version=version,
+    )
+    alone = partial(functions["layer_norm_forward"], x, weight, shift, 1e-5, version=version)
+    outputs, large = [], []
+    for forward in (partial(fused, keep=True), partial(fused, keep=False), alone):
+        executor.sizes.clear()
+        outputs.append(forward())
+        large.append(executor.sizes.count(x.size))
+    assert large == [2, 1, 1]
+    (y, _), (same, nothing), _ = outputs
+    assert nothing is None
+    np.testing.assert_array_equal(same, y)
+
+
 # One warp a row and many; one pack a thread and several; a last warp that has nothing to do.
-WIDTHS = [(FLOAT16, 1024), (BFLOAT16, 8192), (FLOAT32, 4096), (FLOAT64, 1040), (FLOAT64, 4096)]
-MORE = [(d, n) for d in DTYPES for n in (768, 1032, 2048, 4096, 8192)]
+WIDTHS = [
+    *((FLOAT16, 1024), (BFLOAT16, 8192), (FLOAT32, 4096), (FLOAT32, 8200), (FLOAT64, 1040)),
+    *((FLOAT64, 4096), (FLOAT16, 16384)),
+]
+MORE = [(d, n) for d in DTYPES for n in (768, 1032, 2048, 4096, 8192, 8200, 16384)]
 
 
 @pytest.mark.parametrize(("dtype", "columns"), sample(MORE, WIDTHS), ids=str)
@@ -54,13 +122,21 @@ def test_sizes_that_are_no_whole_packs(dtype, shape):
     check_layer_norm(HostExecutor(), dtype, shape)
 
 
+def test_many_parts():
+    """More than a block has warps that finish their sums."""
+    executor = HostExecutor()
+    executor.multiprocessors = 20
+    for version in (1, 2, 3):
+        check_layer_norm(executor, FLOAT32, (4, 21, 300), version)
+
+
 def test_no_tokens():
     check_layer_norm(HostExecutor(), FLOAT32, (2, 0, 16), dropout=False)
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.999, 1.0])
 def test_dropout_draws_the_masks_of_the_reference(probability):
-    """Bit for bit: x = 1 with a residual of 0 shows in y which elements stayed."""
+    """Bit for bit: with x = 1 and a residual of 0, the sum is what dropout multiplies by."""
     functions = cuda.functions(HostExecutor())
     shape = (3, 5, 37)
     dropout = Dropout(probability, 2**63 + 9, 7)
@@ -68,12 +144,8 @@ def test_dropout_draws_the_masks_of_the_reference(probability):
     _, cache = functions["bias_dropout_residual_layer_norm_forward"](
         np.ones(shape), zeros, np.zeros(shape), ones, zeros, 1.0, dropout
     )
-    normalized = cache.layer_norm.normalized
-    keep = keep_mask(shape, dropout)
-    lowest = normalized.min(axis=-1, keepdims=True)
-    partly = keep.any(axis=-1) & ~keep.all(axis=-1)
-    np.testing.assert_array_equal((normalized > lowest)[partly], keep[partly])
-    assert np.all(normalized[~partly] == 0)
+    scale = 0 if probability == 1 else 1 / (1 - probability)
+    np.testing.assert_array_equal(cache.layer_norm.x, keep_mask(shape, dropout) * scale)
 
 
 def test_same_input_same_bits():

@@ -14,6 +14,7 @@ import pytest
 from cuda_support import (
     FLOAT16,
     FLOAT32,
+    FLOAT64,
     NEEDS_COMPILER,
     TF32_ROUNDOFF,
     check_attention,
@@ -22,6 +23,7 @@ from cuda_support import (
     check_embedding,
     check_gelu_new,
     check_layer_norm,
+    check_layer_norm_alone,
     check_linear,
     sample,
 )
@@ -41,7 +43,21 @@ gelu_new_1 = partial(check_gelu_new, dtype=FLOAT32, rows=70, columns=264, versio
 gelu_new_2 = partial(check_gelu_new, dtype=FLOAT16, rows=70, columns=264, version=2)
 linear = partial(check_linear, dtype=FLOAT32, rows=70)
 layer_norm_1 = partial(check_layer_norm, dtype=FLOAT32, shape=(4, 21, 300), version=1)
+layer_norm_alone_1 = partial(check_layer_norm_alone, dtype=FLOAT32, shape=(4, 21, 300), version=1)
 layer_norm_2 = partial(check_layer_norm, dtype=FLOAT16, shape=(2, 21, 2056), version=2)
+
+
+def layer_norm_3(executor):
+    """A warp a row, several, and so many that sums are in shared memory."""
+    check_layer_norm(executor, FLOAT16, (4, 21, 304), version=3)
+    check_layer_norm(executor, FLOAT16, (2, 21, 2056), version=3)
+    check_layer_norm(executor, FLOAT64, (1, 7, 2056), version=3)
+
+
+def many_parts(executor):
+    """More than a block has warps that finish their sums."""
+    executor.multiprocessors = 20
+    layer_norm_1(executor)
 
 
 def attention(executor, dtype=FLOAT32, **arguments):
@@ -129,8 +145,10 @@ FUNCTIONS = {
     ),
     "finish_sums": (
         "column_sums.cuh",
-        gelu_new_1,
+        many_parts,
         ("part < parts", "part < parts - 1"),
+        ("part += FINISHING_WARPS", "part += 1"),
+        ("warp < FINISHING_WARPS", "warp < FINISHING_WARPS - 1"),
         ("part * stride + at", "part + at"),
     ),
     "block_sums": (
@@ -143,31 +161,89 @@ FUNCTIONS = {
         "layer_norm.cu",
         layer_norm_1,
         ("column < columns", "column < columns - 1"),
-        ("inverse_deviation[row]", "inverse_deviation[0]"),
+        ("inverse_deviations[row]", "inverse_deviations[0]"),
+        ("means[row]", "means[0]"),
+        ("kept[start + column]", "kept[column]"),
     ),
     "layer_norm_forward_2": (
         "layer_norm.cu",
         layer_norm_2,
         ("column < columns", "column <= columns"),
         ("k * WARPS * WARP_SIZE + threadIdx.x", "k * WARPS + threadIdx.x"),
+        ("kept + start + column", "kept + column"),
     ),
     "layer_norm_output_1": (
         "layer_norm.cu",
-        layer_norm_1,
+        layer_norm_alone_1,
         ("at >= elements", "at > elements"),
         ("at % columns", "at % rows"),
+        ("means[row]", "means[0]"),
+    ),
+    "layer_norm_output_2": (
+        "layer_norm.cu",
+        layer_norm_2,
+        ("at >= elements", "at > elements"),
+        ("at / columns", "at / rows"),
+        ("weight + column", "weight"),
     ),
     "layer_norm_backward_1": (
         "layer_norm.cu",
         layer_norm_1,
         ("row < end", "row <= end"),
-        ("inverse_deviation[row]", "inverse_deviation[first]"),
+        ("means[row]", "means[first]"),
+        ("inverse_deviations[row]", "inverse_deviations[first]"),
     ),
     "layer_norm_backward_2": (
         "layer_norm.cu",
         layer_norm_2,
+        ("row < end", "row < end - 1"),
+        ("to + which * columns", "to + columns"),
+        ("means[row]", "means[first]"),
+    ),
+    "load_row": (
+        "layer_norm.cu",
+        layer_norm_3,
         ("column >= columns", "column > columns"),
-        ("2 * columns + column + i", "columns + column + i"),
+        ("x + column", "dy + column"),
+    ),
+    "add_row": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("k < PACKS", "k < PACKS - 1"),
+        ("weight + column", "weight"),
+    ),
+    "write_row": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("column >= columns", "column > columns"),
+        ("dx + column", "dtotal + column"),
+    ),
+    "write_sums": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("column >= columns", "column > columns"),
+        ("to[column + i]", "to[column]"),
+    ),
+    "add_warps": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("warp < warps", "warp < warps - 1"),
+        ("warp * columns + column", "column"),
+    ),
+    "gradients_of_rows": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("else if (row + at_once < end)", "else if (row + at_once <= end)"),
+        ("else if (row + at_once < end)", "else if (row + at_once < end - 1)"),
+        ("row < end; row", "row < end - 1; row"),
+        ("means[row]", "means[0]"),
+        ("own = next", "next = own"),
+    ),
+    "layer_norm_backward_3": (
+        "layer_norm.cu",
+        layer_norm_3,
+        ("at < 3 * PACKS", "at < 2 * PACKS"),
+        ("to + which * columns", "to + columns"),
     ),
     "block_max": (
         "device.cuh",

@@ -96,6 +96,9 @@ def test_layer_end_equals_the_reference(seed, dtype, batch, n, dropout):
     gradients = bias_dropout_residual_layer_norm_backward(dy, cache)
     assert_like((y, *gradients), (inputs[0], *inputs))
     np.testing.assert_array_equal(bias_dropout_residual_layer_norm_output(cache), y)
+    same, nothing = bias_dropout_residual_layer_norm_forward(*inputs, EPS, dropout, keep=False)
+    np.testing.assert_array_equal(same, y)
+    assert nothing is None
 
     *inputs, dy = wide(*inputs, dy)
     x, bias, residual, weight, shift = inputs

@@ -87,7 +87,7 @@ def bias_gelu_new_backward(dy, cache, into=None, call=calling.call):
 
 
 def bias_dropout_residual_layer_norm_forward(
-    x, bias, residual, weight, shift, eps, dropout=None, call=calling.call
+    x, bias, residual, weight, shift, eps, dropout=None, keep=True, call=calling.call
 ):
     """The end of both halves of a layer.
 
@@ -100,12 +100,14 @@ def bias_dropout_residual_layer_norm_forward(
         Of the linear map before; and of the layer norm.
     eps : float
     dropout : Dropout, optional
+    keep : bool, optional
+        Whether a backward pass will follow; a kernel need write nothing for it where none will.
     call : callable, optional
 
     Returns
     -------
     y : array, shape (..., H)
-    cache : BiasDropoutResidualLayerNormCache
+    cache : BiasDropoutResidualLayerNormCache, or None without `keep`
     """
     biased, _ = call("bias", bias_forward, x, bias)
     dropout_cache = None
@@ -113,6 +115,8 @@ def bias_dropout_residual_layer_norm_forward(
         biased, dropout_cache = call("dropout", dropout_forward, biased, dropout)
     total, _ = call("add", add_forward, residual, biased)
     y, norm_cache = call("layer_norm", layer_norm_forward, total, weight, shift, eps)
+    if not keep:
+        return y, None
     return y, BiasDropoutResidualLayerNormCache(dropout_cache, norm_cache)
 
 

@@ -1,5 +1,6 @@
 """albert_np: its models, and the functions of its back ends or of a file of the user's own."""
 
+import inspect
 from dataclasses import replace
 from functools import partial
 
@@ -92,6 +93,8 @@ def task_of(function, direction, pair, arguments, dy, zeros_like=np.zeros_like):
     """
     forward, backward = pair
     if direction == "forward":
+        if "keep" in inspect.signature(forward).parameters:
+            forward = partial(forward, keep=False)  # as PyTorch's, in inference mode
         return Task(lambda: forward(**arguments), lambda returned: {"y": returned[0]})
     described = FUNCTIONS[function]
     _, cache = forward(**arguments)

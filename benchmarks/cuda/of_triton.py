@@ -73,8 +73,8 @@ def bias_gelu_new_backward(dy, cache, into=None):
 
 @triton.jit
 def layer_norm_forward_kernel(
-    x, bias, residual, weight, shift, y, normalized, inverse, columns, eps,
-    FUSED: tl.constexpr, BLOCK: tl.constexpr,
+    x, bias, residual, weight, shift, y, kept, mean, inverse, columns, eps,
+    FUSED: tl.constexpr, KEEP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     column = tl.arange(0, BLOCK)
@@ -84,11 +84,14 @@ def layer_norm_forward_kernel(
     if FUSED:
         total += tl.load(bias + column, inside, 0.0).to(tl.float32)
         total += tl.load(residual + at, inside, 0.0).to(tl.float32)
-    centred = tl.where(inside, total - tl.sum(total, 0) / columns, 0.0)
+    if KEEP:
+        tl.store(kept + at, total, inside)
+    row_mean = tl.sum(total, 0) / columns
+    centred = tl.where(inside, total - row_mean, 0.0)
     inverse_deviation = 1 / tl.sqrt(tl.sum(centred * centred, 0) / columns + eps)
-    value = centred * inverse_deviation
-    tl.store(normalized + at, value, inside)
+    tl.store(mean + row, row_mean)
     tl.store(inverse + row, inverse_deviation)
+    value = centred * inverse_deviation
     value *= tl.load(weight + column, inside, 0.0).to(tl.float32)
     value += tl.load(shift + column, inside, 0.0).to(tl.float32)
     tl.store(y + at, value, inside)
@@ -96,7 +99,7 @@ def layer_norm_forward_kernel(
 
 @triton.jit
 def layer_norm_backward_kernel(
-    dy, normalized, inverse, weight, dx, dweight, dshift, dbias, rows, columns, rows_a_part,
+    dy, x, mean, inverse, weight, dx, dweight, dshift, dbias, rows, columns, rows_a_part,
     FUSED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     part = tl.program_id(0)
@@ -109,10 +112,12 @@ def layer_norm_backward_kernel(
     for row in range(part * rows_a_part, tl.minimum((part + 1) * rows_a_part, rows)):
         at = row * columns + column
         d = tl.load(dy + at, inside, 0.0).to(tl.float32)
-        value = tl.load(normalized + at, inside, 0.0).to(tl.float32)
+        inverse_deviation = tl.load(inverse + row)
+        value = tl.load(x + at, inside, 0.0).to(tl.float32) - tl.load(mean + row)
+        value *= inverse_deviation
         g = d * scale
         along = tl.sum(g * value, 0) / columns
-        gradient = (g - tl.sum(g, 0) / columns - value * along) * tl.load(inverse + row)
+        gradient = (g - tl.sum(g, 0) / columns - value * along) * inverse_deviation
         tl.store(dx + at, gradient, inside)
         weight_total += d * value
         shift_total += d
@@ -124,35 +129,35 @@ def layer_norm_backward_kernel(
         tl.store(dbias + part * columns + column, tl.where(inside, bias_total, 0.0), inside)
 
 
-def layer_norm_of(x, bias, residual, weight, shift, eps):
-    y, normalized = torch.empty_like(x), torch.empty_like(x)
+def layer_norm_of(x, bias, residual, weight, shift, eps, keep):
+    """y, and what backward needs: x itself, or the sum with the residual where that is kept."""
     columns = x.shape[-1]
     rows = x.numel() // columns
-    inverse = x.new_empty(rows, dtype=torch.float32)
+    y, kept = torch.empty_like(x), torch.empty_like(x) if keep else x
+    mean, inverse = x.new_empty((2, rows), dtype=torch.float32)
     fused = bias is not None
     layer_norm_forward_kernel[(rows,)](
-        x, bias if fused else x, residual if fused else x, weight, shift, y, normalized, inverse,
-        columns, eps, FUSED=fused, BLOCK=triton.next_power_of_2(columns),
+        x, bias if fused else x, residual if fused else x, weight, shift, y, kept, mean, inverse,
+        columns, eps, FUSED=fused, KEEP=keep, BLOCK=triton.next_power_of_2(columns),
         num_warps=warps_of(columns),
     )  # fmt: skip
-    return y, (normalized, inverse, weight)
+    return y, (kept, mean, inverse, weight)
 
 
 def layer_norm_gradients(dy, cache, fused):
     """dx, and the partial sums of dweight, dshift and dbias."""
-    normalized, inverse, weight = cache
     rows, columns, parts, rows_a_part = divided(dy)
     dx = torch.empty_like(dy)
     partial = dy.new_empty((3, parts, columns), dtype=torch.float32)
     layer_norm_backward_kernel[(parts,)](
-        dy, normalized, inverse, weight, dx, *partial, rows, columns, rows_a_part,
+        dy, *cache, dx, *partial, rows, columns, rows_a_part,
         FUSED=fused, BLOCK=triton.next_power_of_2(columns), num_warps=warps_of(columns),
     )  # fmt: skip
     return dx, *partial
 
 
 def layer_norm_forward(x, weight, bias, eps):
-    return layer_norm_of(x, None, None, weight, bias, eps)
+    return layer_norm_of(x, None, None, weight, bias, eps, keep=False)
 
 
 def layer_norm_backward(dy, cache, into=None):
@@ -160,8 +165,8 @@ def layer_norm_backward(dy, cache, into=None):
     return dx, *summed([dweight, dbias], into, dy.dtype)
 
 
-def bias_dropout_residual_layer_norm_forward(x, bias, residual, weight, shift, eps):
-    return layer_norm_of(x, bias, residual, weight, shift, eps)
+def bias_dropout_residual_layer_norm_forward(x, bias, residual, weight, shift, eps, keep=True):
+    return layer_norm_of(x, bias, residual, weight, shift, eps, keep)
 
 
 def bias_dropout_residual_layer_norm_backward(dy, cache, into=None):

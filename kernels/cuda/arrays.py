@@ -7,7 +7,7 @@ import numpy as np
 
 from albert_np.functions.dropout import Dropout
 from albert_np.kernels.cuda.launch import TYPES, Launch, Struct
-from albert_np.kernels.cuda.launcher import PACK_BYTES, Problem, each_element
+from albert_np.kernels.cuda.launcher import PACK_BYTES, Problem, sums_of_parts
 
 # `Dropout` of philox.cuh.
 DROPOUT = np.dtype(
@@ -119,6 +119,7 @@ def problem_of(executor, columns, *arrays):
         dtype=first.dtype,
         aligned=all(executor.pointer(array) % PACK_BYTES == 0 for array in arrays),
         multiprocessors=executor.multiprocessors,
+        shared_limit=executor.shared_limit,
     )
 
 
@@ -193,7 +194,7 @@ def finish_sums(executor, file, problem, partial, parts, into, shapes):
     outputs = into
     if into is None:
         outputs = tuple(executor.empty(problem.columns, problem.dtype) for _ in range(shapes))
-    plan = each_element(f"finish_sums<{problem.type}>", shapes * problem.columns)
+    plan = sums_of_parts(problem, shapes)
     launch(
         executor,
         file,

@@ -73,6 +73,14 @@ __device__ __forceinline__ float power_of_2(float x) {
     return y;
 }
 
+// The compiler takes 16 bytes in registers, and all memory, for new ones: what it had computed from
+// them, or loaded, it computes and loads again, and keeps in no registers until then.
+__device__ __forceinline__ void renew(void* bytes) {
+    unsigned* words = static_cast<unsigned*>(bytes);
+#pragma unroll
+    for (int i = 0; i < 4; i++) asm volatile("" : "+r"(words[i])::"memory");
+}
+
 // Two numbers, narrowed, in one register: the first in the low half.
 template <class T>
 __device__ __forceinline__ unsigned narrow_pair(float first, float second);
@@ -292,6 +300,7 @@ void copy_async_wait() {
 }
 
 inline float power_of_2(float x) { return __builtin_exp2f(x); }
+inline void renew(void*) {}
 
 template <class T>
 T narrow(wide<T> x);

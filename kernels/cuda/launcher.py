@@ -37,6 +37,8 @@ class Problem(NamedTuple):
     aligned : bool
         Whether every array begins at a multiple of 16 bytes.
     multiprocessors : int
+    shared_limit : int
+        Bytes of shared memory that a block may have.
     """
 
     rows: int
@@ -44,6 +46,7 @@ class Problem(NamedTuple):
     dtype: object
     aligned: bool
     multiprocessors: int
+    shared_limit: int
 
     @property
     def type(self):
@@ -149,43 +152,98 @@ def each_row(kernel, rows):
 # Numbers of a row that one thread of layer norm holds in registers: with one warp a row; with more.
 HELD_BY_A_LANE = {2: 32, 4: 32, 8: 16}
 HELD_BY_A_THREAD = {2: 32, 4: 16, 8: 8}
-# Columns whose three sums one thread of its backward pass holds, beside dy and x̂.
-SUMMED_BY_A_THREAD = {2: 8, 4: 8, 8: 2}
 
 
 def layer_norm_forward(problem, version=None):
-    """Plan x̂ and y. A row that one warp can hold is given one, and four rows go to a block."""
-    a_lane = HELD_BY_A_LANE[problem.dtype.itemsize] // problem.pack
-    a_thread = HELD_BY_A_THREAD[problem.dtype.itemsize] // problem.pack
-    most_warps = MAX_THREADS // WARP
-    fits = problem.in_packs and problem.packs <= most_warps * WARP * a_thread
+    """Plan y and what is kept. A row that one warp can hold has one; four rows go to a block."""
+    size = problem.dtype.itemsize
+    fits = problem.in_packs and problem.columns <= MAX_THREADS * HELD_BY_A_THREAD[size]
     version = chosen(version, [1, 2] if fits else [1])
     if version == 1:
         return Plan(f"layer_norm_forward_1<{problem.type}>", (problem.rows,), (256,))
-    warps, rows = 1, 4
-    if problem.packs > WARP * a_lane:
-        rows = 1
-        while problem.packs > warps * WARP * a_thread:
-            warps *= 2
-    packs = ceil_div(problem.packs, warps * WARP)
+    warps, packs = _warps_a_row(problem, HELD_BY_A_LANE[size], HELD_BY_A_THREAD[size])
+    rows = 4 if warps == 1 else 1
     name = f"layer_norm_forward_2<{problem.type}, {warps}, {packs}>"
     return Plan(name, (ceil_div(problem.rows, rows),), (warps * WARP, rows))
 
 
+def _warps_a_row(problem, a_lane, a_thread):
+    """How many warps a row has, and packs of it each thread.
+
+    One warp, where its lanes can hold the row, `a_lane` numbers each; or else as many, a power of
+    2, as it takes with `a_thread`.
+    """
+    warps = 1
+    if problem.columns > WARP * a_lane:
+        while problem.columns > warps * WARP * a_thread:
+            warps *= 2
+    return warps, ceil_div(problem.packs, warps * WARP)
+
+
+def layer_norm_output(problem, version=None):
+    """Plan y, from what is kept."""
+    version = chosen(version, [1, 2] if problem.in_packs else [1])
+    threads = problem.rows * problem.columns // (problem.pack if version == 2 else 1)
+    return each_element(f"layer_norm_output_{version}<{problem.type}>", threads)
+
+
+# Columns whose three sums one thread of layer norm's backward pass holds: of version 2; and of
+# version 3, beside two rows of dy and t, with one warp a row, and with more.
+SUMMED_BY_A_THREAD = {2: 8, 4: 8, 8: 2}
+SUMMED_BY_A_LANE = {2: 32, 4: 24, 8: 8}
+SUMMED_IN_WARPS = {2: 16, 4: 8, 8: 4}
+MOST_WARPS = 16  # of a row whose columns' sums are in registers: with more, threads have too few
+# Where the columns' sums are in shared memory: the warps of a row; the packs of dy, and of t, that
+# one thread of them holds.
+WARPS_IN_SHARED = {2: 16, 4: 24, 8: 16}
+PACKS_IN_SHARED = {2: 4, 4: 6, 8: 8}
+
+
 def layer_norm_backward(problem, version=None):
     """Plan dt, dx and the partial sums of dw, dshift and db."""
-    packs = ceil_div(problem.packs, MAX_THREADS)
-    fits = problem.in_packs and packs * problem.pack <= SUMMED_BY_A_THREAD[problem.dtype.itemsize]
-    version = chosen(version, [1, 2] if fits else [1])
-    if version == 1:
-        threads, name = 256, f"layer_norm_backward_1<{problem.type}>"
-    else:
-        threads = WARP * ceil_div(problem.packs, WARP * packs)
-        bound = max(128, 1 << (threads - 1).bit_length())
-        name = f"layer_norm_backward_2<{problem.type}, {packs}, {bound}>"
-    wanted = problem.multiprocessors * max(1, MAX_THREADS // threads)
+    plans = {
+        1: (f"layer_norm_backward_1<{problem.type}>", (256,), MAX_THREADS // 256, 0),
+        2: _row_a_block(problem),
+        3: _next_row_on_its_way(problem),
+    }
+    version = chosen(version, [number for number, plan in plans.items() if plan is not None])
+    name, block, blocks_a_multiprocessor, shared_bytes = plans[version]
+    wanted = problem.multiprocessors * blocks_a_multiprocessor
     parts, rows_a_block = _rows_in_parts(problem.rows, wanted)
-    return Plan(name, (parts,), (threads,), parts, rows_a_block)
+    return Plan(name, (parts,), block, parts, rows_a_block, shared_bytes)
+
+
+def _row_a_block(problem):
+    """Of version 2: kernel, block, blocks a multiprocessor and shared memory; None if none fits."""
+    packs = ceil_div(problem.packs, MAX_THREADS)
+    if not problem.in_packs or packs * problem.pack > SUMMED_BY_A_THREAD[problem.dtype.itemsize]:
+        return None
+    threads = WARP * ceil_div(problem.packs, WARP * packs)
+    bound = max(128, 1 << (threads - 1).bit_length())
+    name = f"layer_norm_backward_2<{problem.type}, {packs}, {bound}>"
+    return name, (threads,), max(1, MAX_THREADS // threads), 0
+
+
+def _next_row_on_its_way(problem):
+    """The same of version 3: a warp a row, four rows a block; or a block a row."""
+    if not problem.in_packs:
+        return None
+    size, wide_bytes = problem.dtype.itemsize, max(4, problem.dtype.itemsize)
+    a_lane, a_thread = SUMMED_BY_A_LANE[size], SUMMED_IN_WARPS[size]
+    in_shared = problem.columns > MOST_WARPS * WARP * a_thread
+    if in_shared:
+        warps = WARPS_IN_SHARED[size]
+        packs = ceil_div(problem.packs, warps * WARP)
+        shared_bytes = 3 * packs * problem.pack * warps * WARP * wide_bytes
+        if packs > PACKS_IN_SHARED[size] or shared_bytes > problem.shared_limit - STATIC_SHARED:
+            return None
+    else:
+        warps, packs = _warps_a_row(problem, a_lane, a_thread)
+        shared_bytes = 4 * problem.columns * wide_bytes if warps == 1 else 0
+    template = f"{problem.type}, {warps}, {packs}, {str(in_shared).lower()}"
+    block = (WARP, 4) if warps == 1 else (warps * WARP,)
+    blocks = 1 if warps >= MOST_WARPS else 2
+    return f"layer_norm_backward_3<{template}>", block, blocks, shared_bytes
 
 
 LARGEST_HEAD_SIZE = 128  # of the tiled kernels
@@ -404,3 +462,12 @@ def embedding_chunks(problem):
         Plan(sums, (ceil_div(chunks, block[1]), across), block, chunks, CHUNK),
         Plan(f"embedding_finish_3<{problem.type}>", (chunks, across), block, chunks, CHUNK),
     )
+
+
+FINISHING_WARPS = 16  # of a block of finish_sums
+
+
+def sums_of_parts(problem, arrays):
+    """Plan the sums over the parts, of so many arrays."""
+    blocks = ceil_div(arrays * problem.columns, WARP)
+    return Plan(f"finish_sums<{problem.type}>", (blocks,), (WARP, FINISHING_WARPS))

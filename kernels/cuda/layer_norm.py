@@ -1,9 +1,10 @@
 """Layer norm, alone or after bias, dropout and residual sum: the launches of `layer_norm.cu`."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from albert_np.functions.fused import BiasDropoutResidualLayerNormCache
-from albert_np.functions.layer_norm import LayerNormCache
 from albert_np.kernels.cuda import launcher
 from albert_np.kernels.cuda.arrays import (
     Argument,
@@ -20,6 +21,14 @@ from albert_np.kernels.cuda.arrays import (
 FILE = "layer_norm.cu"
 
 
+class LayerNormCache(NamedTuple):
+    x: object  # (..., N); after a residual sum, that sum
+    mean: object  # (..., 1), of a row of x
+    inverse_deviation: object  # (..., 1)
+    weight: object  # (N,)
+    bias: object  # (N,)
+
+
 def layer_norm_forward(executor, x, weight, bias, eps, version=None):
     """`albert_np.functions.layer_norm.layer_norm_forward`.
 
@@ -30,7 +39,7 @@ def layer_norm_forward(executor, x, weight, bias, eps, version=None):
     executor
         What runs the launches.
     x : array, shape (..., N)
-        float16, bfloat16, float32 or float64.
+        float16, bfloat16, float32 or float64. The cache has it as it is, not a copy.
     weight, bias : array, shape (N,)
     eps : float
     version : int, optional
@@ -48,15 +57,18 @@ def layer_norm_forward(executor, x, weight, bias, eps, version=None):
         Argument("weight", weight, (columns,)),
         Argument("bias", bias, (columns,)),
     )
-    return _forward(executor, x, None, None, weight, bias, eps, None, version)
+    y, *statistics = _forward(executor, x, None, None, weight, bias, eps, None, None, version)
+    return y, LayerNormCache(x, *statistics, weight, bias)
 
 
 def bias_dropout_residual_layer_norm_forward(
-    executor, x, bias, residual, weight, shift, eps, dropout=None, version=None
+    executor, x, bias, residual, weight, shift, eps, dropout=None, keep=True, version=None
 ):
     """`albert_np.functions.fused.bias_dropout_residual_layer_norm_forward`.
 
         y = layer_norm(residual + dropout(x + b); w, shift)
+
+    The sum is rounded to the dtype, whether it is kept or not.
 
     Parameters
     ----------
@@ -66,12 +78,14 @@ def bias_dropout_residual_layer_norm_forward(
     eps : float
     dropout : Dropout, optional
         With x of shape (B, S, H), or (T, H) if it is packed.
+    keep : bool, optional
+        Whether a backward pass will follow.
     version : int, optional
 
     Returns
     -------
     y : array, shape (..., H)
-    cache : BiasDropoutResidualLayerNormCache
+    cache : BiasDropoutResidualLayerNormCache, or None without `keep`
     """
     columns = columns_of(executor, "x", x)
     x, bias, residual, weight, shift = checked(
@@ -82,37 +96,49 @@ def bias_dropout_residual_layer_norm_forward(
         Argument("weight", weight, (columns,)),
         Argument("shift", shift, (columns,)),
     )
-    y, cache = _forward(executor, x, bias, residual, weight, shift, eps, dropout, version)
-    return y, BiasDropoutResidualLayerNormCache(dropout, cache)
+    total = executor.empty(x.shape, x.dtype) if keep else None
+    y, *statistics = _forward(
+        executor, x, bias, residual, weight, shift, eps, dropout, total, version
+    )
+    if not keep:
+        return y, None
+    norm_cache = LayerNormCache(total, *statistics, weight, shift)
+    return y, BiasDropoutResidualLayerNormCache(dropout, norm_cache)
 
 
-def _forward(executor, x, bias, residual, weight, shift, eps, dropout, version):
+def _forward(executor, x, bias, residual, weight, shift, eps, dropout, total, version):
+    """y, and of each row the mean and the inverse deviation; into `total` what is normalized."""
     columns = x.shape[-1]
-    y, normalized = executor.empty(x.shape, x.dtype), executor.empty(x.shape, x.dtype)
-    inverse_deviation = executor.empty((*x.shape[:-1], 1), wide(x.dtype))
-    inputs = [array for array in (x, bias, residual, weight, shift) if array is not None]
-    problem = problem_of(executor, columns, *inputs, y, normalized)
+    y = executor.empty(x.shape, x.dtype)
+    statistics = [executor.empty((*x.shape[:-1], 1), wide(x.dtype)) for _ in range(2)]
+    arrays = [a for a in (x, bias, residual, weight, shift, y, total) if a is not None]
+    problem = problem_of(executor, columns, *arrays)
     launch(
         executor,
         FILE,
         launcher.layer_norm_forward(problem, version),
-        *(x, bias, residual, weight, shift, y, normalized, inverse_deviation),
+        *(x, bias, residual, weight, shift, y, total, *statistics),
         np.int32(problem.rows),
         np.int32(columns),
         np.float64(eps),
         dropout_struct(executor, dropout, x.shape),
     )
-    return y, LayerNormCache(normalized, inverse_deviation, weight, shift)
+    return y, *statistics
 
 
-def layer_norm_output(executor, cache):
+def layer_norm_output(executor, cache, version=None):
     """What `layer_norm_forward` gave, from its cache: bit for bit the same."""
-    normalized, _, weight, shift = cache
-    y = executor.empty(normalized.shape, normalized.dtype)
-    problem = problem_of(executor, normalized.shape[-1], normalized)
-    plan = launcher.each_element(f"layer_norm_output_1<{problem.type}>", y.size)
-    sizes = (np.int32(problem.rows), np.int32(problem.columns))
-    launch(executor, FILE, plan, normalized, weight, shift, y, *sizes)
+    x, mean, inverse_deviation, weight, bias = cache
+    y = executor.empty(x.shape, x.dtype)
+    problem = problem_of(executor, x.shape[-1], x, weight, bias, y)
+    launch(
+        executor,
+        FILE,
+        launcher.layer_norm_output(problem, version),
+        *(x, mean, inverse_deviation, weight, bias, y),
+        np.int32(problem.rows),
+        np.int32(problem.columns),
+    )
     return y
 
 
@@ -173,20 +199,20 @@ def bias_dropout_residual_layer_norm_backward(executor, dy, cache, into=None, ve
 
 
 def _backward(executor, dy, cache, dropout, into, sums, version):
-    normalized, inverse_deviation, weight, _ = cache
-    shape, columns = normalized.shape, normalized.shape[-1]
-    _, dy = checked(executor, Argument("normalized", normalized, shape), Argument("dy", dy, shape))
+    x, mean, inverse_deviation, weight, _ = cache
+    shape, columns = x.shape, x.shape[-1]
+    _, dy = checked(executor, Argument("x", x, shape), Argument("dy", dy, shape))
     dtotal = executor.empty(shape, dy.dtype)
     dx = None if dropout is None else executor.empty(shape, dy.dtype)
     outputs = (dtotal,) if dx is None else (dtotal, dx)
-    problem = problem_of(executor, columns, dy, normalized, weight, *outputs)
+    problem = problem_of(executor, columns, dy, x, weight, *outputs)
     plan = launcher.layer_norm_backward(problem, version)
     partial = executor.empty((plan.parts, 3 * columns), wide(dy.dtype))
     launch(
         executor,
         FILE,
         plan,
-        *(dy, normalized, inverse_deviation, weight, dtotal, dx, partial),
+        *(dy, x, mean, inverse_deviation, weight, dtotal, dx, partial),
         np.int32(problem.rows),
         np.int32(columns),
         np.int32(plan.rows_a_block),

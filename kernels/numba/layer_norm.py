@@ -82,7 +82,9 @@ def layer_norm_backward(dy, cache, into=None):
     return dx, *accumulate((dweight, dbias), into)
 
 
-def bias_dropout_residual_layer_norm_forward(x, bias, residual, weight, shift, eps, dropout=None):
+def bias_dropout_residual_layer_norm_forward(
+    x, bias, residual, weight, shift, eps, dropout=None, keep=True
+):
     """The end of both halves of a layer; see `albert_np.functions.fused`.
 
         y = layer_norm(residual + dropout(x + b); w, shift)
@@ -93,11 +95,13 @@ def bias_dropout_residual_layer_norm_forward(x, bias, residual, weight, shift, e
     bias, weight, shift : array, shape (H,)
     eps : float
     dropout : Dropout, optional
+    keep : bool, optional
+        Whether a backward pass will follow.
 
     Returns
     -------
     y : array, shape of x
-    cache : BiasDropoutResidualLayerNormCache
+    cache : BiasDropoutResidualLayerNormCache, or None without `keep`
     """
     rows = as_rows(x)
     y, normalized, inverse_deviation = outputs_of_forward(rows)
@@ -113,6 +117,8 @@ def bias_dropout_residual_layer_norm_forward(x, bias, residual, weight, shift, e
         inverse_deviation,
         y,
     )
+    if not keep:
+        return y.reshape(x.shape), None
     norm_cache = cache_of(x.shape, normalized, inverse_deviation, weight, shift)
     return y.reshape(x.shape), BiasDropoutResidualLayerNormCache(dropout, norm_cache)
 
