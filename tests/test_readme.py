@@ -77,6 +77,15 @@ def test_tables_are_those_of_the_latest_results(kind):
     assert kind in tables and readme.with_tables(page, tables) == page
 
 
+XEON = [path for path in RESULTS if "intel-xeon" in path.stem]
+
+
+@pytest.mark.parametrize("path", XEON, ids=lambda path: path.stem)
+def test_the_other_processor_has_a_page_of_its_own(path):
+    page = (path.parent / "intel-xeon.md").read_text(encoding="utf-8")
+    assert readme.with_tables(page, table.markdown_tables(results.read(path))) == page
+
+
 @pytest.mark.parametrize("kind", ["cuda", "cache"])
 def test_what_nobody_measured_says_so(kind):
     (shown,) = re.findall(

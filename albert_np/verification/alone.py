@@ -23,7 +23,7 @@ from albert_np.verification.noise import (
     has_masked_scores,
     is_hidden,
 )
-from albert_np.verification.precision import map_arrays
+from albert_np.verification.precision import CONTEXT, SOFTMAX, map_arrays
 
 
 class Alone(NamedTuple):
@@ -84,6 +84,7 @@ class Walk:
         self.candidate = candidate
         self.precision = precision
         self.generator = np.random.default_rng(0)
+        self.dcontext = {}  # by the name of the operation
         self.values = {}
         for name, array in parameters.items():
             full_name = f"parameters/{name}"
@@ -172,12 +173,31 @@ class Walk:
             )
             for draw in range(count)
         ]
+        if operation.name.endswith(CONTEXT):
+            self.dcontext[operation.name] = _exact(incoming["y"])
+        elif operation.name.endswith(SOFTMAX):
+            draws = [self._with_another_row_sum(node, one) for one in draws]
         for argument, names in targets.items():
             parts = take_apart(exact[argument], len(names))
             parts_of_draws = [take_apart(one[argument], len(names)) for one in draws]
             for place, name in enumerate(names):
                 of_part = _repeated([self._result(one[place]) for one in parts_of_draws])
                 yield name, Value(parts[place], of_part, between)
+
+    def _with_another_row_sum(self, node, gradients):
+        """A softmax's gradients with the errors of another sum, if its context has a gradient."""
+        context = node.operation.name.replace(SOFTMAX, CONTEXT)
+        if context not in self.dcontext:
+            return gradients
+        (argument,) = gradients
+        dscores = self.precision.with_another_row_sum(
+            gradients[argument],
+            _exact(self.values[node.outputs["y"]]),
+            _exact(self.values[f"forward/{context}"]),
+            self.dcontext[context],
+            self.generator,
+        )
+        return {argument: dscores}
 
     def _meet(self, name, value):
         """Keep a tensor: the candidate's, which is compared with it, where it has one."""

@@ -7,6 +7,8 @@ import numpy as np
 
 from albert_np.trace import Trace
 
+SOFTMAX, CONTEXT = "attention.self.softmax", "attention.self.context"
+
 
 class Precision(NamedTuple):
     """A floating type.
@@ -58,12 +60,38 @@ class Precision(NamedTuple):
         -------
         array of the same dtype
         """
+        return array + self._another_error(array, generator)
+
+    def with_another_row_sum(self, dscores, probabilities, context, dcontext, generator):
+        """A gradient of attention's scores, as of a kernel that sums rows in another way.
+
+            ds = p ∘ (dp − δ)          δ_i = Σ_j p_ij dp_ij = Σ_d dcontext_id context_id
+
+        Kernels without the array of all scores sum the latter (Dao et al. 2022, FlashAttention).
+        With the former a row of ds adds up to zero whatever the errors of dp; with the latter it
+        adds up to the errors of its terms, each here off by at most two unit roundoffs. Where all
+        keys are nearly equal, dq = ds k / √D is that sum, and little else.
+
+        Parameters
+        ----------
+        dscores, probabilities : array, shape (B, A, S, S)
+        context, dcontext : array, shape (B, A, S, D)
+        generator : numpy.random.Generator
+
+        Returns
+        -------
+        array, shape (B, A, S, S)
+        """
+        errors = self._another_error(dcontext * context, generator)
+        return dscores - probabilities * errors.sum(axis=-1, keepdims=True)
+
+    def _another_error(self, array, generator):
         error = generator.random(array.shape, array.dtype)
         error = (error - array.dtype.type(0.5)) * array.dtype.type(4 * self.unit_roundoff)
         lowest = array.min() < -self.largest / 2
         if lowest:
             error = np.where(array < -self.largest / 2, 0, error)
-        return array + array * error
+        return array * error
 
     @property
     def dtype(self):
@@ -144,7 +172,7 @@ class RoundedTrace(Trace):
         arguments = [self._rounded(argument) for argument in arguments]
         results = super().compute(name, function, *arguments, **settings)
         if function.__name__.endswith("_backward"):
-            return self._result(results)
+            return self._given_back(name, results)
         y, cache = results
         return self._result(y), cache
 
@@ -156,6 +184,21 @@ class RoundedTrace(Trace):
 
     def _rounded(self, value):
         return map_arrays(self.precision.rounded, value)
+
+    def _given_back(self, name, gradients):
+        """What an operation's backward pass returns, with its rounding errors."""
+        if self.generator is not None and name.endswith(SOFTMAX):
+            context = self[name.replace(SOFTMAX, CONTEXT)]
+            if context.output_gradients is not None:
+                attention = (self[name].outputs["y"], context.outputs["y"])
+                (dcontext,) = context.output_gradients.values()
+                gradients = map_arrays(
+                    lambda dscores: self.precision.with_another_row_sum(
+                        dscores, *attention, dcontext, self.generator
+                    ),
+                    gradients,
+                )
+        return self._result(gradients)
 
     def _result(self, value):
         if self.generator is not None:

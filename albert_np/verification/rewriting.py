@@ -211,7 +211,7 @@ class RewrittenTrace(RoundedTrace):
                 for name, y in operation.outputs.items()
             }
             pulled_back = operation.pullback(operation.output_gradients)
-            for x, dx in _with_inputs(operation, self._result(pulled_back)):
+            for x, dx in _with_inputs(operation, self._given_back(operation.name, pulled_back)):
                 if id(x) in parameters:
                     uses.setdefault(id(x), []).insert(0, (operation.name, dx))
                 else:
