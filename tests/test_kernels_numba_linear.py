@@ -1,5 +1,9 @@
 """The linear map in Numba: exact on whole numbers, at every edge of a tile, a strip and a block."""
 
+import os
+import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -53,6 +57,16 @@ def test_is_the_matrix_product(seed, dtype, tokens, n, m, has_bias):
     for gradient, expected in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_array_equal(gradient, expected)
     assert has_bias or gradients[2] is None
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names features of x86 processors")
+def test_is_the_matrix_product_without_avx512():
+    """The tile is another there, and a vector of float64 shorter than a block is."""
+    features = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+64bit,+avx,+avx2,+fma"}
+    name = f"{__file__}::{test_is_the_matrix_product.__name__}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
+    run = subprocess.run(command, env=os.environ | features, capture_output=True, text=True)
+    assert run.returncode == 0 and "1 passed" in run.stdout, run.stdout + run.stderr
 
 
 @given(SEEDS, DTYPES, LEADING)

@@ -106,10 +106,11 @@ def pack_rows(x, begin, end, column, steps, panels):
         for t in range(0, width, BLOCK):
             row = begin + v * lanes + t
             first = v * lanes * steps + t
-            whole = steps // BLOCK * BLOCK if row + BLOCK <= end else 0
+            columns = min(BLOCK, width - t)  # of float64, a narrow vector has fewer than a block
+            whole = steps // BLOCK * BLOCK if columns == BLOCK and row + BLOCK <= end else 0
             for r in range(0, whole, BLOCK):
                 transpose_block(x, row, column + r, panels, first + r * width, width)
-            for k in range(BLOCK):
+            for k in range(columns):
                 for r in range(whole, steps):
                     inside = row + k < end
                     panels[first + r * width + k] = x[row + k, column + r] if inside else 0

@@ -7,11 +7,19 @@ the machine's into several.
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-HAS_AVX512 = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
+
+def compiles_for_avx512():
+    """Whether Numba does: for this machine, unless NUMBA_CPU_FEATURES says for which."""
+    if config.CPU_FEATURES is not None:
+        return "+avx512f" in config.CPU_FEATURES.split(",")
+    return llvmlite.binding.get_host_cpu_features().get("avx512f", False)
+
+
+HAS_AVX512 = compiles_for_avx512()
 VECTOR_BYTES = 64 if HAS_AVX512 else 32
 TILE_ROWS = 8 if HAS_AVX512 else 4  # with TILE_VECTORS: 24 sums in 32 registers, or 12 in 16
 TILE_VECTORS = 3
