@@ -22,6 +22,8 @@ from albert_np import (
     AlbertConfig,
     AlbertForMaskedLM,
     AlbertForPreTraining,
+    AlbertForQuestionAnswering,
+    AlbertForSequenceClassification,
     AlbertModel,
     AlbertTokenizer,
 )
@@ -491,6 +493,28 @@ def test_narrow_types(dtype):
     with pytest.raises(ValueError, match="the plain pairs take float32 or float64"):
         model(**call, output_attentions=True)
     assert model.to("numpy").dtype == np.float32
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    ("model_class", "packed", "changes"),
+    [
+        *((model_class, False, {}) for model_class in WITH_A_LOSS),
+        (AlbertForQuestionAnswering, True, {}),
+        (AlbertForSequenceClassification, False, {"problem_type": "multi_label_classification"}),
+        (AlbertForMaskedLM, False, {"hidden_act": "relu"}),
+    ],
+)
+def test_bfloat16_stays_bfloat16(model_class, packed, changes):
+    """In every class, with arguments on the GPU, whose library's functions do not all know it."""
+    reference, _ = both(model_class, num_hidden_layers=1, num_hidden_groups=1, **changes)
+    executor = StrictExecutor()
+    backend = Backend("cuda", executor, **cuda.functions(executor))
+    model = random_model(model_class, reference.config, dtype="float32").to(backend, BFLOAT16)
+    call = there(batch_of(reference, (2, 4))) | {"seed": 3, "packed": packed}
+    loss, gradients = model.loss_and_gradients(**call)
+    for array in (loss, *gradients.parameters.values()):
+        assert array.dtype == BFLOAT16 and np.isfinite(array.host.astype(float)).all()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
