@@ -266,10 +266,22 @@ class OnAGpu:
     __cuda_array_interface__ = {}
 
 
-def test_arrays_of_a_gpu_for_a_model_on_the_cpu():
+class RequiringGradients:
+    """A tensor of PyTorch's on a GPU, which does not show where it lies to all who ask."""
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    @property
+    def __cuda_array_interface__(self):
+        raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad.")
+
+
+@pytest.mark.parametrize("there", [OnAGpu(), RequiringGradients()], ids=lambda t: type(t).__name__)
+def test_arrays_of_a_gpu_for_a_model_on_the_cpu(there):
     model, _ = both(AlbertForMaskedLM)
     with pytest.raises(TypeError, match="input_ids is on a GPU, and the model is not"):
-        model(OnAGpu())
+        model(there)
     _, pullback = model.vjp(input_ids=np.zeros((1, 2), int))
     with pytest.raises(TypeError, match="the gradient of logits is on a GPU"):
         pullback({"logits": OnAGpu()})
