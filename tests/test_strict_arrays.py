@@ -451,8 +451,9 @@ def test_what_is_not_recorded():
         reference.capture(input_ids=ids)
     with pytest.raises(ValueError, match="asks for what there is no kernel for"):
         model.capture(input_ids=ids)
-    with pytest.raises(ValueError, match="seed is 3; a recorded call takes none"):
-        model.capture(input_ids=ids, seed=3)
+    for seed in (0, 3):
+        with pytest.raises(ValueError, match=f"seed is {seed}; a recorded call takes none"):
+            model.capture(input_ids=ids, seed=seed)
     with pytest.raises(ValueError, match="packed is True; a recorded call takes none"):
         model.capture(input_ids=ids, packed=True)
     with pytest.raises(ValueError, match="expected gradients=True with it"):
@@ -473,8 +474,38 @@ def test_other_inputs_than_were_recorded():
         captured(labels=[[1, 2, 3]])
     with pytest.raises(ValueError, match=r"input_ids has shape \(1, 2\); the call was recorded"):
         captured(input_ids=[[1, 2]])
+    with pytest.raises(TypeError, match="input_ids has dtype float64; the call was recorded with"):
+        captured(input_ids=[[3.5, 2, 1]])
     again = captured(input_ids=strict([[3, 2, 1]])).logits.host.copy()
     np.testing.assert_array_equal(again, captured(input_ids=[[3, 2, 1]]).logits.host)
+
+
+class Tensor:
+    """An array of a third library, on the GPU: NumPy cannot read it."""
+
+    def __init__(self, host):
+        self.held = strict(host)
+
+    def __array__(self, *_, **__):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+
+class Sharing(StrictExecutor):
+    """Takes such arrays as they lie."""
+
+    def given(self, name, values):
+        return values.held if isinstance(values, Tensor) else values
+
+
+@NEEDS_COMPILER
+def test_a_call_recorded_on_another_library_s_arrays():
+    executor = Sharing()
+    model = both(AlbertForMaskedLM)[0]
+    model.to(Backend("cuda", executor, **cuda.functions(executor)))
+    first, second = np.array([[1, 2, 3]]), np.array([[3, 2, 1]])
+    captured = model.capture(input_ids=Tensor(first))
+    for ids in (first, second):
+        assert_same(captured(input_ids=Tensor(ids)).logits, model(strict(ids)).logits.host)
 
 
 @NEEDS_COMPILER
