@@ -13,6 +13,7 @@ from albert_np.encoder import (
     encoder_shapes,
 )
 from albert_np.functions.accumulate import add_gradients
+from albert_np.functions.choose import choose
 from albert_np.heads import pooler_backward, pooler_forward, pooler_shapes
 from albert_np.inputs import packed_tokens
 from albert_np.outputs import BaseModelOutputWithPooling
@@ -56,7 +57,7 @@ def albert_forward(inputs, parameters, run):
         tokens, under(parameters, "embeddings"), run.within("embeddings")
     )
     for wrong in inputs.wrong:  # no ids, or none that a mistake can be told from
-        x = np.where(wrong, x.dtype.type(np.nan), x)
+        x = choose(wrong, x.dtype.type(np.nan), x, x.dtype)
     x, hidden_states, attentions, encoder_cache = encoder_forward(
         x, under(parameters, "encoder"), inputs, run.within("encoder")
     )

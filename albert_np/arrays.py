@@ -9,10 +9,23 @@ from contextlib import nullcontext
 
 import numpy as np
 
+ON_GPU = (2, 13)  # DLPack's numbers for CUDA's memory, and for memory that CPU and GPU share
+
 
 def on_host(array):
     """Whether an array lies in the memory of the CPU, where to look at a value costs no wait."""
     return isinstance(array, np.ndarray)
+
+
+def on_gpu(values):
+    """Whether values are an array on a GPU, whoever's: by DLPack or CUDA's array interface.
+
+    DLPack is asked first, since a tensor of PyTorch's that requires gradients raises if it is asked
+    for the other.
+    """
+    if hasattr(values, "__dlpack_device__"):
+        return values.__dlpack_device__()[0] in ON_GPU
+    return hasattr(values, "__cuda_array_interface__")
 
 
 def as_array(values):
@@ -31,7 +44,7 @@ class HostArrays:
         ------
         TypeError
         """
-        if hasattr(values, "__cuda_array_interface__"):
+        if on_gpu(values):
             raise TypeError(f"{name} is on a GPU, and the model is not: model.to('cuda') moves it")
         return values
 

@@ -20,7 +20,7 @@ class CapturedCall:
     run : callable
         What is recorded: takes the inputs, and returns arrays of the GPU.
     inputs : dict of str to array_like
-        The arrays of the call, completed by `completed`.
+        The arrays of the call, completed by `completed`, on the CPU or the model's GPU.
     most_labelled : int, optional
         How many tokens a later batch may label, where the loss is computed at those alone.
     """
@@ -28,10 +28,7 @@ class CapturedCall:
     def __init__(self, model, run, inputs, most_labelled=None):
         self._arrays = model.backend.arrays
         self._gathered_labels, self._most_labelled = model.gathered_labels, most_labelled
-        self._inputs = {
-            name: self._arrays.copied(self._arrays.given(name, values))
-            for name, values in inputs.items()
-        }
+        self._inputs = {name: self._arrays.copied(values) for name, values in inputs.items()}
         with self._arrays.computing():
             self._result, self._launch = self._arrays.captured(lambda: run(**self._inputs))
 
@@ -52,8 +49,8 @@ class CapturedCall:
         Raises
         ------
         TypeError, ValueError
-            If there is no such input, it has another shape, or labels too many tokens. Nothing is
-            written then.
+            If there is no such input, it has another shape, or a dtype that does not become the
+            recorded one, or labels too many tokens. Nothing is written then.
         """
         checked = {name: self._checked(name, values) for name, values in inputs.items()}
         for name, values in checked.items():
@@ -67,9 +64,15 @@ class CapturedCall:
             raise TypeError(
                 f"{name!r} was not recorded; what was is {', '.join(sorted(self._inputs))}"
             )
-        values, shape = as_array(self._arrays.given(name, values)), self._inputs[name].shape
-        if values.shape != shape:
-            raise ValueError(f"{name} has shape {values.shape}; the call was recorded with {shape}")
+        values, recorded = as_array(self._arrays.given(name, values)), self._inputs[name]
+        if values.shape != recorded.shape:
+            raise ValueError(
+                f"{name} has shape {values.shape}; the call was recorded with {recorded.shape}"
+            )
+        if not np.can_cast(values.dtype, recorded.dtype, "same_kind"):
+            raise TypeError(
+                f"{name} has dtype {values.dtype}; the call was recorded with {recorded.dtype}"
+            )
         most = self._most_labelled if name == self._gathered_labels else None
         if most is not None and on_host(values):
             labelled = (values != IGNORE_INDEX).sum()

@@ -533,8 +533,7 @@ def _answer_end_forward(logits, index, positions, run):
     of_tokens, select_cache = run.call("select", select_forward, logits, index)
     columns, unpack_cache = of_tokens, None
     if run.packed is not None:
-        lowest = float(np.finfo(of_tokens.dtype).min)
-        columns, unpack_cache = run.call("unpack", unpack_forward, of_tokens, run.packed, lowest)
+        columns, unpack_cache = run.call("unpack", unpack_forward, of_tokens, run.packed, -np.inf)
     loss, loss_cache = _loss_forward(columns, positions, run)
     return run.unpacked(of_tokens), loss, AnswerEndCache(select_cache, unpack_cache, loss_cache)
 

@@ -538,8 +538,8 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         """
         if self.backend.arrays is HOST:
             raise ValueError("the model is on the CPU; capture records what a GPU does")
-        for name in ("seed", "packed"):
-            if inputs.get(name):
+        for name, not_given in (("seed", None), ("packed", False)):
+            if inputs.get(name) not in (None, not_given):
                 raise ValueError(f"{name} is {inputs[name]!r}; a recorded call takes none")
         if checkpoint_every is not None and not gradients:
             raise ValueError("checkpoint_every was given; expected gradients=True with it")
@@ -562,7 +562,13 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         return CapturedCall(
             self,
             run_again,
-            completed({name: value for name, value in inputs.items() if name in arrays}),
+            completed(
+                {
+                    name: self.backend.arrays.given(name, value)
+                    for name, value in inputs.items()
+                    if name in arrays
+                }
+            ),
             most_labelled,
         )
 

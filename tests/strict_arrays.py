@@ -102,6 +102,8 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
             array, index, *arguments = arguments
             arguments = (array, strict(index.host % array.shape[settings["axis"]]), *arguments)
         result = function(*unwrapped(tuple(arguments)), **settings)
+        if function is np.where and arguments[1:] and result.dtype.name == "bfloat16":
+            result = result.astype(np.float32)  # CuPy's has no bfloat16
         if isinstance(result, tuple):
             return tuple(map(wrapped, result))
         return wrapped(result)

@@ -266,8 +266,12 @@ def test_bad_input():
         forward(x[0], 2)
     with pytest.raises(ValueError, match=r"expected \(T, 3H\), as the batch is packed"):
         forward(x, 2, packed=packed)
-    with pytest.raises(ValueError, match="24 columns; expected a multiple of 3 · 5 heads"):
-        forward(x, 5)
+    for heads, given in ((5, x), (1, x[..., :0])):
+        message = (
+            f"has {given.shape[-1]} columns; expected a positive multiple of 3 · {heads} heads"
+        )
+        with pytest.raises(ValueError, match=message):
+            forward(given, heads)
     with pytest.raises(ValueError, match="has 65536 sequences; the kernels take 65535"):
         forward(np.zeros((65536, 1, 3), np.float32), 1)
     with pytest.raises(TypeError, match="dtype int64; expected bool"):

@@ -102,7 +102,7 @@ class FakeCupy:
     asnumpy = staticmethod(np.asarray)
 
     def from_dlpack(self, x):
-        return device_array(np.from_dlpack(x.held))
+        return device_array(np.from_dlpack(x.__dlpack__()))
 
     def RawModule(self, code=None, options=(), name_expressions=(), path=None):
         if path:
@@ -286,6 +286,9 @@ class Tensor:
     def __dlpack_device__(self):
         return self.kind, 0
 
+    def __dlpack__(self):
+        return self.held  # which NumPy can look into
+
     def __array__(self, *_, **__):
         return self.held
 
@@ -299,9 +302,39 @@ def test_what_lies_on_the_gpu_is_taken_as_it_lies(cupy):
         assert executor.given("input_ids", on_the_cpu) is on_the_cpu
     elsewhere = device_array(ids)
     elsewhere.gpu = 1
-    elsewhere.__cuda_array_interface__ = {}
     with pytest.raises(ValueError, match="input_ids is on GPU 1; the current one is 0"):
         executor.given("input_ids", elsewhere)
+
+
+class RequiringGradients(Tensor):
+    """As PyTorch's on a GPU are: they share nothing that gradients could be lost of."""
+
+    def __dlpack__(self):
+        raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+
+    @property
+    def __cuda_array_interface__(self):
+        raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad.")
+
+
+def test_what_its_library_does_not_share_is_named(cupy):
+    values = RequiringGradients(np.zeros((1, 2, 3)), kind=2)
+    with pytest.raises(ValueError, match="inputs_embeds cannot be taken .* use tensor.detach"):
+        CupyExecutor().given("inputs_embeds", values)
+
+
+def test_an_array_with_cuda_s_interface_alone(cupy):
+    """As Numba's; CuPy reads that itself."""
+
+    class Array:
+        __cuda_array_interface__ = {}
+
+        def __array__(self, *_, **__):
+            return ids
+
+    ids = np.arange(6)
+    taken = CupyExecutor().given("input_ids", Array())
+    assert isinstance(taken, DeviceArray) and np.shares_memory(taken, ids)
 
 
 def test_a_full_gpu(cupy):

@@ -162,9 +162,34 @@ def test_same_input_same_bits():
             np.testing.assert_array_equal(a, b)
 
 
+def test_arrays_that_do_not_begin_at_16_bytes():
+    """They take the plain versions; and gaps are closed."""
+    rng = np.random.default_rng(0)
+    functions = cuda.functions(HostExecutor())
+    forward, backward = functions["layer_norm_forward"], functions["layer_norm_backward"]
+    x, h = random(rng, (6, 16), FLOAT32), random(rng, 16, FLOAT32)
+    y, cache = forward(x, h, h, 1e-5, version=1)
+    expected = y, *backward(x, cache, version=1)
+    room = np.empty(x.size + 1, FLOAT32)
+    misaligned = room[1:].reshape(x.shape)
+    misaligned[...] = x
+    with pytest.raises(ValueError, match="version 2 of the kernel does not fit; these do: 1$"):
+        forward(misaligned, h, h, 1e-5, version=2)
+    with pytest.raises(ValueError, match="version 3 of the kernel does not fit; these do: 1$"):
+        backward(misaligned, cache, version=3)
+    for same in (misaligned, np.repeat(x, 2, axis=1)[:, ::2], np.asfortranarray(x)):
+        version = None if same is misaligned else 1
+        y, cache = forward(same, h, h, 1e-5, version=version)
+        actual = y, *backward(same, cache, version=version)
+        for a, b in zip(actual, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_bad_input():
     functions = cuda.functions(HostExecutor())
     x, h = np.zeros((2, 3, 8), np.float32), np.zeros(8, np.float32)
+    with pytest.raises(TypeError, match="x has dtype int64; the kernels take float16, bfloat16"):
+        functions["layer_norm_forward"](x.astype(int), h, h, 1e-5)
     forward = functions["bias_dropout_residual_layer_norm_forward"]
     with pytest.raises(ValueError, match=r"residual has shape \(3, 8\); expected \(2, 3, 8\)"):
         forward(x, h, x[0], h, h, 1e-5)

@@ -54,6 +54,21 @@ def test_bad_input():
         functions["linear_forward"](x.astype(int), weight)
 
 
+def test_bad_slots():
+    functions = cuda.functions(HostExecutor())
+    x, weight, bias = (np.zeros(shape, FLOAT32) for shape in ((2, 4), (3, 4), 3))
+    y, cache = functions["linear_forward"](x, weight, bias)
+    backward = functions["linear_backward"]
+    with pytest.raises(ValueError, match="into has 1 slots; expected 2: dweight, dbias"):
+        backward(y, cache, into=(weight,))
+    with pytest.raises(ValueError, match=r"slot for dweight has shape \(4, 3\); expected \(3, 4\)"):
+        backward(y, cache, into=(weight.T.copy(), bias))
+    with pytest.raises(ValueError, match="slot for dweight is not C-contiguous"):
+        backward(y, cache, into=(np.asfortranarray(weight), bias))
+    with pytest.raises(ValueError, match="slot for dbias has dtype float64; expected float32"):
+        backward(y, cache, into=(weight, bias.astype(float)))
+
+
 # ---- what cublasLt is told --------------------------------------------------------------------
 
 

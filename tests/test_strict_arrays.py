@@ -22,6 +22,8 @@ from albert_np import (
     AlbertConfig,
     AlbertForMaskedLM,
     AlbertForPreTraining,
+    AlbertForQuestionAnswering,
+    AlbertForSequenceClassification,
     AlbertModel,
     AlbertTokenizer,
 )
@@ -264,10 +266,22 @@ class OnAGpu:
     __cuda_array_interface__ = {}
 
 
-def test_arrays_of_a_gpu_for_a_model_on_the_cpu():
+class RequiringGradients:
+    """A tensor of PyTorch's on a GPU, which does not show where it lies to all who ask."""
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    @property
+    def __cuda_array_interface__(self):
+        raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad.")
+
+
+@pytest.mark.parametrize("there", [OnAGpu(), RequiringGradients()], ids=lambda t: type(t).__name__)
+def test_arrays_of_a_gpu_for_a_model_on_the_cpu(there):
     model, _ = both(AlbertForMaskedLM)
     with pytest.raises(TypeError, match="input_ids is on a GPU, and the model is not"):
-        model(OnAGpu())
+        model(there)
     _, pullback = model.vjp(input_ids=np.zeros((1, 2), int))
     with pytest.raises(TypeError, match="the gradient of logits is on a GPU"):
         pullback({"logits": OnAGpu()})
@@ -437,8 +451,9 @@ def test_what_is_not_recorded():
         reference.capture(input_ids=ids)
     with pytest.raises(ValueError, match="asks for what there is no kernel for"):
         model.capture(input_ids=ids)
-    with pytest.raises(ValueError, match="seed is 3; a recorded call takes none"):
-        model.capture(input_ids=ids, seed=3)
+    for seed in (0, 3):
+        with pytest.raises(ValueError, match=f"seed is {seed}; a recorded call takes none"):
+            model.capture(input_ids=ids, seed=seed)
     with pytest.raises(ValueError, match="packed is True; a recorded call takes none"):
         model.capture(input_ids=ids, packed=True)
     with pytest.raises(ValueError, match="expected gradients=True with it"):
@@ -459,8 +474,38 @@ def test_other_inputs_than_were_recorded():
         captured(labels=[[1, 2, 3]])
     with pytest.raises(ValueError, match=r"input_ids has shape \(1, 2\); the call was recorded"):
         captured(input_ids=[[1, 2]])
+    with pytest.raises(TypeError, match="input_ids has dtype float64; the call was recorded with"):
+        captured(input_ids=[[3.5, 2, 1]])
     again = captured(input_ids=strict([[3, 2, 1]])).logits.host.copy()
     np.testing.assert_array_equal(again, captured(input_ids=[[3, 2, 1]]).logits.host)
+
+
+class Tensor:
+    """An array of a third library, on the GPU: NumPy cannot read it."""
+
+    def __init__(self, host):
+        self.held = strict(host)
+
+    def __array__(self, *_, **__):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+
+class Sharing(StrictExecutor):
+    """Takes such arrays as they lie."""
+
+    def given(self, name, values):
+        return values.held if isinstance(values, Tensor) else values
+
+
+@NEEDS_COMPILER
+def test_a_call_recorded_on_another_library_s_arrays():
+    executor = Sharing()
+    model = both(AlbertForMaskedLM)[0]
+    model.to(Backend("cuda", executor, **cuda.functions(executor)))
+    first, second = np.array([[1, 2, 3]]), np.array([[3, 2, 1]])
+    captured = model.capture(input_ids=Tensor(first))
+    for ids in (first, second):
+        assert_same(captured(input_ids=Tensor(ids)).logits, model(strict(ids)).logits.host)
 
 
 @NEEDS_COMPILER
@@ -491,6 +536,28 @@ def test_narrow_types(dtype):
     with pytest.raises(ValueError, match="the plain pairs take float32 or float64"):
         model(**call, output_attentions=True)
     assert model.to("numpy").dtype == np.float32
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    ("model_class", "packed", "changes"),
+    [
+        *((model_class, False, {}) for model_class in WITH_A_LOSS),
+        (AlbertForQuestionAnswering, True, {}),
+        (AlbertForSequenceClassification, False, {"problem_type": "multi_label_classification"}),
+        (AlbertForMaskedLM, False, {"hidden_act": "relu"}),
+    ],
+)
+def test_bfloat16_stays_bfloat16(model_class, packed, changes):
+    """In every class, with arguments on the GPU, whose library's functions do not all know it."""
+    reference, _ = both(model_class, num_hidden_layers=1, num_hidden_groups=1, **changes)
+    executor = StrictExecutor()
+    backend = Backend("cuda", executor, **cuda.functions(executor))
+    model = random_model(model_class, reference.config, dtype="float32").to(backend, BFLOAT16)
+    call = there(batch_of(reference, (2, 4))) | {"seed": 3, "packed": packed}
+    loss, gradients = model.loss_and_gradients(**call)
+    for array in (loss, *gradients.parameters.values()):
+        assert array.dtype == BFLOAT16 and np.isfinite(array.host.astype(float)).all()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
+from albert_np.functions.choose import choose
+
 CUBIC = 0.044715
 TWO_ROOT_2_OVER_PI = 2 * math.sqrt(2 / math.pi)
 # gelu_new is x, or 0, to the last bit outside ±FLAT in every dtype: exp(−2u) has underflowed.
@@ -142,7 +144,7 @@ def relu_forward(x):
     cache : array, shape (...)
         y.
     """
-    y = np.where(x.real <= 0, x.dtype.type(0), x)  # so that not a number stays not a number
+    y = choose(x.real <= 0, x.dtype.type(0), x, x.dtype)  # so that not a number stays not a number
     return y, y
 
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from albert_np.functions.choose import choose
+
 
 class BinaryCrossEntropyCache(NamedTuple):
     logits: object  # (...)
@@ -32,7 +34,7 @@ def binary_cross_entropy_forward(logits, labels):
     cache : BinaryCrossEntropyCache
     """
     positive = logits.real > 0
-    log_terms = np.log1p(np.exp(np.where(positive, -logits, logits)))
+    log_terms = np.log1p(np.exp(choose(positive, -logits, logits, logits.dtype)))
     losses = (positive - labels) * logits + log_terms
     return losses.mean(), BinaryCrossEntropyCache(logits, labels)
 
@@ -56,8 +58,9 @@ def binary_cross_entropy_backward(dloss, cache):
     """
     logits, labels = cache
     positive = logits > 0
-    exponential = np.exp(np.where(positive, -logits, logits))  # at most 1, as in forward
-    yes = np.where(positive, 1, exponential) / (1 + exponential)
-    no = np.where(positive, exponential, 1) / (1 + exponential)
+    # At most 1, as in forward.
+    exponential = np.exp(choose(positive, -logits, logits, logits.dtype))
+    yes = choose(positive, 1, exponential, logits.dtype) / (1 + exponential)
+    no = choose(positive, exponential, 1, logits.dtype) / (1 + exponential)
     scale = dloss / logits.size
     return scale * ((1 - labels) * yes - labels * no), -scale * logits

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from albert_np.functions.choose import choose
+
 IGNORE_INDEX = -100
 
 
@@ -45,7 +47,7 @@ def cross_entropy_forward(logits, labels):
     labelled = labels != IGNORE_INDEX
     own = np.take_along_axis(shifted, np.where(labelled, labels, 0)[..., None], axis=-1)
     log_sum_exp = np.log(np.exp(shifted, out=shifted).sum(axis=-1, keepdims=True))
-    losses = np.where(labelled[..., None], log_sum_exp - own, 0)
+    losses = choose(labelled[..., None], log_sum_exp - own, 0, shifted.dtype)
     # The sum over the count, in the order of torch: an unlabelled batch is 0/0.
     with np.errstate(invalid="ignore"):
         loss = losses.sum() / labelled.sum().astype(losses.real.dtype)

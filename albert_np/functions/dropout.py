@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from albert_np.functions.choose import choose
+
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 LOW_32_BITS = 0xFFFFFFFF
@@ -132,7 +134,7 @@ def _scaled(x, dropout):
     if dropout.probability == 1:
         return np.zeros_like(x)
     kept = x * x.dtype.type(1 / (1 - dropout.probability))
-    return np.where(keep_mask(x.shape, dropout, x), kept, x.dtype.type(0))
+    return choose(keep_mask(x.shape, dropout, x), kept, x.dtype.type(0), x.dtype)
 
 
 def dropout_forward(x, dropout):

@@ -82,10 +82,10 @@ def attention_forward(
     if len(shape) != (3 if packed is None else 2):
         expected = "(B, S, 3H)" if packed is None else "(T, 3H), as the batch is packed"
         raise ValueError(f"query_key_value has shape {shape}; expected {expected}")
-    if num_attention_heads < 1 or columns % (3 * num_attention_heads):
+    if num_attention_heads < 1 or columns == 0 or columns % (3 * num_attention_heads):
         raise ValueError(
             f"query_key_value has {columns} columns; "
-            f"expected a multiple of 3 · {num_attention_heads} heads"
+            f"expected a positive multiple of 3 · {num_attention_heads} heads"
         )
     (query_key_value,) = checked(executor, Argument("query_key_value", query_key_value, shape))
     tokens = math.prod(shape[:-1])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from albert_np.arrays import on_gpu
 from albert_np.errors import GpuError
 from albert_np.kernels.cuda.compiling import machine_code
 from albert_np.kernels.cuda.cublas_lt import MatrixProducts
@@ -18,7 +19,6 @@ from albert_np.kernels.cuda.launcher import STATIC_SHARED
 UNASKED_SHARED = 48 * 1024 - STATIC_SHARED
 OLDEST = (7, 5)  # the oldest GPUs that the kernels are compiled for in the tests
 OPTIONS = ("-std=c++17",)
-ON_GPU = (2, 13)  # DLPack's numbers for CUDA's memory, and for memory that CPU and GPU share
 
 
 def _launch(graph, _held):
@@ -128,17 +128,23 @@ class CupyExecutor:
         Raises
         ------
         ValueError
-            If it is on another GPU than the current one.
+            If it is on another GPU than the current one, or its library does not share it.
         """
-        on_gpu = hasattr(values, "__cuda_array_interface__") or (
-            hasattr(values, "__dlpack_device__") and values.__dlpack_device__()[0] in ON_GPU
-        )
-        if not on_gpu:
-            return values
         if not isinstance(values, self.cupy.ndarray):
-            values = self.cupy.from_dlpack(values)
+            if not on_gpu(values):
+                return values
+            values = self._shared(name, values)
         self.check(name, values)
         return values
+
+    def _shared(self, name, values):
+        """Another library's array on a GPU as one of CuPy's, without a copy."""
+        if not hasattr(values, "__dlpack__"):
+            return self.cupy.asarray(values)
+        try:
+            return self.cupy.from_dlpack(values)
+        except BufferError as error:
+            raise ValueError(f"{name} cannot be taken from where it lies: {error}") from None
 
     def copied(self, values):
         """Values in an array of their own on the GPU, that `write` may write to."""

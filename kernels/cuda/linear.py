@@ -7,6 +7,7 @@ from albert_np.kernels.cuda import launcher
 from albert_np.kernels.cuda.arrays import (
     Argument,
     checked,
+    checked_slots,
     columns_of,
     finish_sums,
     launch,
@@ -76,6 +77,8 @@ def linear_backward(executor, dy, cache, into=None):
         Argument("weight", weight, weight.shape),
         Argument("dy", dy, (*x.shape[:-1], outputs)),
     )
+    shapes = {"dweight": weight.shape} | ({"dbias": (outputs,)} if has_bias else {})
+    into = checked_slots(executor, into and into[: len(shapes)], x.dtype, **shapes)
     dx = executor.empty(x.shape, x.dtype)
     dy_rows = dy.reshape(-1, outputs)
     executor.multiply(dy_rows, weight, dx.reshape(-1, columns))
