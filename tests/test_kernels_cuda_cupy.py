@@ -1,6 +1,7 @@
 """The executor for GPUs, as far as it goes without one: a stand-in has CuPy's place."""
 
 import sys
+import weakref
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from albert_np.functions.dropout import Dropout
 from albert_np.functions.embedding import EmbeddingCache
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
+from albert_np.kernels.cuda.cublas_lt import WORKSPACE_BYTES
 from albert_np.kernels.cuda.cupy_executor import CupyExecutor
 
 TWO_HEADS = AlbertConfig(
@@ -368,6 +370,19 @@ def test_a_graph_is_recorded_after_a_run_in_memory_of_its_own(cupy):
     launch()
     launch()
     assert cupy.asked[-2:] == ["launch", "launch"] and len(ran) == 2
+
+
+def test_the_workspace_of_recorded_products_lives_as_long_as_the_graph(cupy, cublas_lt):
+    executor = CupyExecutor()
+    a, out = (device_array(np.ones((2, 2), np.float32)) for _ in range(2))
+    _, launch = executor.captured(lambda: executor.multiply(a, a, out))
+    _, (_, workspace) = launch.args
+    assert workspace.nbytes == WORKSPACE_BYTES
+    workspace = weakref.ref(workspace)
+    launch()
+    assert workspace() is not None
+    del launch
+    assert workspace() is None
 
 
 def test_what_cannot_be_recorded_is_said_as_it_is(cupy):

@@ -142,6 +142,22 @@ class MatrixProducts:
             self._workspaces[key] = self.cupy.empty(WORKSPACE_BYTES, np.uint8)
         return self._workspaces[key]
 
+    def release(self, stream):
+        """Give up the workspace of a stream of the current device; None if it has none.
+
+        Parameters
+        ----------
+        stream : int
+            Its pointer.
+
+        Returns
+        -------
+        workspace : array or None
+            For whoever goes on using it: a graph that was recorded on that stream.
+        """
+        with self._one_at_a_time:
+            return self._workspaces.pop((self.cupy.cuda.Device().id, stream), None)
+
     def _planned(self, handle, left, right, result, has_bias):
         """Ask cublasLt how to compute left · right, both as they lie column by column."""
         compute, scale_type, scale = self.sums[left.dtype]

@@ -22,7 +22,7 @@ OPTIONS = ("-std=c++17",)
 
 
 def _launch(graph, _held):
-    """Launch a graph; with it live the stream whose workspace it uses, and its memory."""
+    """Launch a graph; with it lives the memory that it uses."""
     graph.launch()
 
 
@@ -193,7 +193,7 @@ class CupyExecutor:
                     stream.end_capture()
                 raise
             graph = stream.end_capture()
-        return result, partial(_launch, graph, (stream, pool))
+        return result, partial(_launch, graph, (pool, self.products.release(stream.ptr)))
 
     @contextmanager
     def computing(self):
