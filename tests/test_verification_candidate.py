@@ -313,7 +313,10 @@ def test_a_place_that_cannot_be_written_to_is_an_error_before_all_else(golden, r
 
 def test_a_case_that_cannot_be_is_one_error(run, tmp_path):
     path = str(tmp_path / "golden.safetensors")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"hidden_size": "8"}))
     for arguments, message in [
+        (("--config", str(config)), "config.json: hidden_size is '8'; expected a positive integer"),
         (("--seed", "-1"), "--seed is -1; expected 0 or more"),
         (("--shape", "0", "3"), "--shape is 0 3; expected 1 or more"),
         (("--shape", "1", "3", "--text", "x"), "--shape is of what is drawn"),

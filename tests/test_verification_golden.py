@@ -194,3 +194,22 @@ def test_a_golden_file_of_other_types_is_refused(path, dtype):
     rewritten(path, {name: read_golden(path).tensors[name].astype(dtype)})
     with pytest.raises(FileFormatError, match=f"{name} is of dtype {dtype}"):
         read_golden(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("more", np.ones(3), "AlbertForMaskedLM takes no argument 'more'"),
+        ("input_ids", np.ones((2, 8)), "input_ids has dtype float64; expected integers"),
+        ("input_ids", np.full((2, 8), 99), "input_ids has the value 99"),
+        ("labels", np.ones((2, 8)), "labels has dtype float64; expected integers"),
+    ],
+)
+def test_a_golden_file_with_inputs_that_no_call_takes_is_refused(path, name, value, message):
+    golden = read_golden(path)
+    entries = golden.manifest["tensors"]
+    if name not in golden.case.inputs:
+        entries.append({"name": f"inputs/{name}", "shape": list(value.shape), "axes": []})
+    rewritten(path, {f"inputs/{name}": value}, manifest=json.dumps(golden.manifest))
+    with pytest.raises(FileFormatError, match=f"its inputs are none of the model's: {message}"):
+        read_golden(path)

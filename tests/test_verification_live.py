@@ -200,7 +200,7 @@ def test_the_command_reports(run, candidate, golden, tmp_path):
     logits = next(row for row in report["tensors"] if row["name"] == "outputs/logits")
     assert logits["verdict"] == "differs"
     assert sum(logits["histogram"]) == 2 * 8 * 30
-    assert report["first"] == "outputs/loss"
+    assert report["first"] == "outputs/logits"
     html = page.read_text()
     assert "AlbertForMaskedLM in float32: differs" in html
     assert "outputs/logits" in html

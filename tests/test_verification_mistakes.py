@@ -344,3 +344,13 @@ def test_few_mistakes_are_tried_where_one_operation_is_wrong_and_few_pairs_where
     assert diagnosis.explanation is None
     at_them = [mistake for mistake in MISTAKES if not mistake.at or "eps" in mistake.name]
     assert len(at_them) + 5 < diagnosis.tried <= len(MISTAKES) + 5
+
+
+def test_a_loss_that_is_wrong_behind_right_logits_accuses_no_decoder():
+    case = small_case()
+    right = reference(case, "float32")
+    candidate = {name: right[name] for name in ("outputs/loss", "outputs/logits")}
+    candidate["outputs/loss"] = np.float32(1.37) * candidate["outputs/loss"]
+    diagnosis = diagnosis_of(case, candidate)
+    assert diagnosis.before[0] == "outputs/loss"
+    assert diagnosis.explanation is None

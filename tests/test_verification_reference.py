@@ -80,6 +80,12 @@ def test_a_case_without_labels_has_no_backward_pass(small_case):
     assert not any(name.startswith(("backward/", "gradients/")) for name in tensors)
 
 
+def test_outputs_stand_in_order_of_computation(small_case):
+    """A call returns the loss first; it is computed last."""
+    outputs = [name for name in reference(small_case) if name.startswith("outputs/")]
+    assert outputs == ["outputs/logits", "outputs/loss"]
+
+
 def test_the_same_seed_draws_the_same_case(small_case):
     again = draw_case(AlbertForMaskedLM, small_case.config)
     assert isinstance(again, Case)

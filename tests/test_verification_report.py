@@ -166,6 +166,20 @@ def test_the_picture_shows_every_tensor_and_what_it_comes_from(comparison):
     assert outlined == sum(row.is_wrong for row in shown) > 0
 
 
+def test_an_output_is_shown_where_it_is_computed():
+    case = small_case()
+    names = ("outputs/logits", "gradients/inputs_embeds")
+    right = reference(case, "float32")
+    picture = picture_of(compare(case, {name: right[name] for name in names}))
+    boxes = {box.name: box for box in picture.boxes}
+    assert boxes["forward/predictions.decoder"].forward.name == "outputs/logits"
+    words = boxes["forward/albert.embeddings.word_embeddings"]
+    assert words.backward.name == "gradients/inputs_embeds"
+    assert (
+        sum(row is not None for box in boxes.values() for row in (box.forward, box.backward)) == 2
+    )
+
+
 def test_colours_and_bars():
     shades = [colour(SimpleNamespace(multiple=x)) for x in (0, 1, LIMIT, LIMIT + 1, 1e6, np.inf)]
     assert shades == [LEGEND[0][1], *(shade for _, shade, _ in LEGEND)]

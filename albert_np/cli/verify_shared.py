@@ -155,6 +155,7 @@ def _class(options, config):
 def _config(options):
     from albert_np import AlbertConfig
     from albert_np.config import PUBLISHED
+    from albert_np.errors import FileFormatError
     from albert_np.files import read_json_object
 
     if options.config is None:
@@ -165,7 +166,11 @@ def _config(options):
         raise FileNotFoundError(
             f"no file {options.config}, nor a published size; they are {', '.join(PUBLISHED)}"
         )
-    return AlbertConfig.from_dict(read_json_object(Path(options.config)))
+    values = read_json_object(Path(options.config))
+    try:
+        return AlbertConfig.from_dict(values)
+    except (TypeError, ValueError) as error:
+        raise FileFormatError(f"{options.config}: {error}") from error
 
 
 def _inputs(options, model):

@@ -77,6 +77,10 @@ class Case(NamedTuple):
             array[...] = given
         return model
 
+    def check_inputs(self):
+        """Raise what a call of the model would raise about its inputs."""
+        self.model()._begin({"packed": False} | self.arguments)
+
     @property
     def arguments(self):
         """The inputs that a call of the model takes."""

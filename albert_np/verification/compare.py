@@ -117,6 +117,8 @@ class Comparison:
         The tensors of the reference that the candidate does not have.
     sources : dict of str to tuple of str
         The tensors that each tensor of the forward pass is computed from, in order of computation.
+    aliases : dict of str to tuple of str
+        The other names of a tensor: forward/OPERATION is outputs/NAME too.
     """
 
     case: object
@@ -125,6 +127,7 @@ class Comparison:
     could_not: dict = field(default_factory=dict)
     missing: list = field(default_factory=list)
     sources: dict = field(default_factory=dict)
+    aliases: dict = field(default_factory=dict)
 
     @property
     def first(self):
@@ -215,8 +218,10 @@ def compare(case, candidate, *, precision=None, track=None):
         if case.gradients is not False:
             for alone in walk.backward(lambda nodes: track(nodes, "each derivative alone")):
                 rows[alone.name].alone = alone
-    sources = graph.sources()
-    return Comparison(case, precision.name, list(rows.values()), could_not, missing, sources)
+    rows = list(rows.values())
+    return Comparison(
+        case, precision.name, rows, could_not, missing, graph.sources(), graph.aliases
+    )
 
 
 def check_stored(case, stored, exact, track):

@@ -447,11 +447,10 @@ def _other_decoder(bench, comparison):
     more tokens than inputs any output would be.
     """
     decoders = [one for one in bench.right("float64") if one.name == "predictions.decoder"]
-    rows = [row for row in comparison.rows if row.name in DECODED]
-    is_first = comparison.first is not None and comparison.first.name in (*DECODED, "outputs/loss")
-    if not decoders or not rows or not is_first:
+    first = comparison.first
+    if not decoders or first is None or first.name not in DECODED:
         return None
-    (decoder,), first = decoders, rows[0]
+    (decoder,) = decoders
     y, x, bias = decoder.outputs["y"], decoder.inputs["x"], decoder.inputs["bias"]
     given = np.asarray(bench.candidate[first.name], np.float64)
     x = bench.candidate.get("forward/predictions.LayerNorm", x).reshape(-1, x.shape[-1])

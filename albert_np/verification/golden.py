@@ -255,7 +255,12 @@ def _read_case(path, manifest, tensors):
                 f"{path}: inputs/seed is of shape {list(inputs['seed'].shape)}; expected []"
             )
         inputs["seed"] = int(inputs["seed"])
-    return Case(model_class, config, parameters, inputs, structure)
+    case = Case(model_class, config, parameters, inputs, structure)
+    try:
+        case.check_inputs()
+    except (TypeError, ValueError) as error:
+        raise FileFormatError(f"{path}: its inputs are none of the model's: {error}") from error
+    return case
 
 
 def _part(tensors, part):

@@ -78,7 +78,7 @@ def run_onnx(case, path, as_is=False):
     could_not = ["gradients: ONNX Runtime computes none"]
     names = {}
     if not as_is:
-        model = onnx.load(path)
+        model = _loaded(onnx, path)
         names = intermediates(case, model.graph)
         new = set(names.values()) - set(outputs)
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(new))
@@ -107,6 +107,15 @@ def _session(runtime, path, model):
         return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of a class of its own for each status
         raise FileFormatError(f"{path} cannot be run by ONNX Runtime: {described(error)}") from None
+
+
+def _loaded(onnx, path):
+    try:
+        return onnx.load(path)
+    except Exception as error:  # of a class of protobuf's
+        raise FileFormatError(
+            f"{path} runs, but cannot be looked into (--as-is does not): {described(error)}"
+        ) from None
 
 
 def _run(session, names, feeds, path):

@@ -90,14 +90,15 @@ def transformers_module(case, attention="sdpa", dtype="float32"):
     ImportError
         If the libraries are not installed.
     ValueError
-        If its parameters have other names or shapes.
+        If the library cannot make it, or its parameters have other names or shapes.
     """
     torch, transformers = import_library("torch"), import_library("transformers")
     settings = case.config.to_dict()
     settings.pop("transformers_version", None)
-    config = transformers.AlbertConfig(**settings)
-    config._attn_implementation = attention
-    module = getattr(transformers, case.model_class.__name__)(config, **case.structure)
+    with _of_transformers():
+        config = transformers.AlbertConfig(**settings)
+        config._attn_implementation = attention
+        module = getattr(transformers, case.model_class.__name__)(config, **case.structure)
     set_parameters(module, case.parameters)
     return module.to(getattr(torch, dtype)).eval()
 
@@ -117,19 +118,36 @@ def transformers_checkpoint(directory, case, attention="sdpa", dtype="float32"):
     Returns
     -------
     torch.nn.Module
+
+    Raises
+    ------
+    ImportError
+        If the libraries are not installed.
+    ValueError
+        If the library cannot load it.
     """
     torch, transformers = import_library("torch"), import_library("transformers")
-    module, information = getattr(transformers, case.model_class.__name__).from_pretrained(
-        str(directory),
-        attn_implementation=attention,
-        output_loading_info=True,
-        **case.structure,
-    )
+    with _of_transformers():
+        module, information = getattr(transformers, case.model_class.__name__).from_pretrained(
+            str(directory),
+            attn_implementation=attention,
+            output_loading_info=True,
+            **case.structure,
+        )
     own = dict(module.named_parameters())
     with torch.no_grad():  # what neither library finds is drawn, by each on its own
         for name in own.keys() & case.parameters.keys() & set(information["missing_keys"]):
             own[name].copy_(torch.tensor(case.parameters[name]))
     return module.to(getattr(torch, dtype)).eval()
+
+
+@contextmanager
+def _of_transformers():
+    """Whatever the library raises about a setting or a file is one error."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"transformers makes no such model: {described(error)}") from error
 
 
 def set_parameters(module, parameters):

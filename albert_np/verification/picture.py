@@ -65,6 +65,11 @@ def picture_of(comparison):
     Picture
     """
     rows = {row.name: row for row in comparison.rows}
+
+    def row_of(name):
+        names = (name, *comparison.aliases.get(name, ()))
+        return next((rows[one] for one in names if one in rows), None)
+
     columns = {}
     for name in comparison.sources:
         column, label = column_of(name.removeprefix("forward/"))
@@ -73,8 +78,8 @@ def picture_of(comparison):
     for i, members in enumerate(columns.values()):
         for j, (name, label) in enumerate(members):
             x, y = LEFT + i * COLUMN, TOP + j * ROW
-            backward = rows.get(gradient_name(name))
-            boxes[name] = Box(name, label, x, y, rows.get(name), backward)
+            forward, backward = row_of(name), row_of(gradient_name(name))
+            boxes[name] = Box(name, label, x, y, forward, backward)
     lines = [
         line_between(boxes[source], boxes[name])
         for name, sources in comparison.sources.items()

@@ -102,7 +102,7 @@ def tensors_of(case, trace):
     for operation in trace:
         for output, array in operation.outputs.items():
             tensors[f"forward/{tensor_name(operation, output)}"] = array
-    for name in trace.outputs.keys():  # noqa: SIM118 (iterating gives the values)
+    for name in _outputs_in_order(trace):
         tensors[f"outputs/{name}"] = trace.outputs[name]
     if trace.gradients is None:
         return tensors
@@ -113,6 +113,16 @@ def tensors_of(case, trace):
     for name, array in trace.gradients.parameters.items():
         tensors[f"gradients/{name}"] = array
     return tensors
+
+
+def _outputs_in_order(trace):
+    """The names of the outputs as they are computed: a call returns the loss first."""
+    places = {
+        id(array): place
+        for place, operation in enumerate(trace)
+        for array in operation.outputs.values()
+    }
+    return sorted(trace.outputs.keys(), key=lambda name: places[id(trace.outputs[name])])
 
 
 def tensor_name(operation, output):

@@ -87,9 +87,10 @@ def verdict_on(case, names, dtype="float32"):
 
     Returns
     -------
-    verdict : {"found", "alike", "not found"}
-        It is found too where others are named that compute the same on these inputs; and alike
-        where others are named whose difference from it drowns in noise.
+    verdict : {"found", "alike", "elsewhere", "not found"}
+        It is found too where others are named that compute the same on these inputs; alike where
+        others are named whose difference from it drowns in noise; and elsewhere where the mistakes
+        are named, but an operation that they change is not.
     diagnosis : Diagnosis
     """
     candidate = candidate_of(case, names, dtype)
@@ -100,9 +101,16 @@ def verdict_on(case, names, dtype="float32"):
     made = tuple(mistake for mistake in MISTAKES if mistake.name in names)
     named = diagnosis.explanation.mistakes
     if set(made) == set(named) or Bench(comparison, candidate).same(made, named):
-        return "found", diagnosis
+        where = operations_named(comparison)
+        are_there = all(any(map(one.touches, where)) for one in made if one.at)
+        return "found" if are_there else "elsewhere", diagnosis
     alike = [set(other.mistakes) for other in diagnosis.alike]
     return "alike" if set(made) in alike else "not found", diagnosis
+
+
+def operations_named(comparison):
+    """The operations that are named as wrong by themselves."""
+    return {name for row in comparison.wrong for name in row.alone.operations}
 
 
 def singles(step):
@@ -129,7 +137,7 @@ def pairs(number):
 
 def main():
     what, number = sys.argv[1:]
-    counts = dict.fromkeys(("found", "alike", "not found"), 0)
+    counts = dict.fromkeys(("found", "alike", "elsewhere", "not found"), 0)
     for case, names in {"singles": singles, "pairs": pairs}[what](int(number)):
         verdict, diagnosis = verdict_on(case, names)
         counts[verdict] += 1

@@ -9,12 +9,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra `parity` is not installed")
 pytest.importorskip("transformers", reason="the extra `parity` is not installed")
 
-from mistakes_support import SETTINGS, telling_case, verdict_on  # noqa: E402
-from peer_support import peer_gradients, peer_of, to_tensors  # noqa: E402
+from mistakes_support import (  # noqa: E402
+    SETTINGS,
+    operations_named,
+    telling_case,
+    verdict_on,
+)
 from torch_support import candidate_of  # noqa: E402
 
 from albert_np.verification.compare import compare  # noqa: E402
 from albert_np.verification.diagnosis import diagnose  # noqa: E402
+from albert_np.verification.of_torch import run_module, transformers_module  # noqa: E402
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -55,25 +60,11 @@ def test_in_low_precision_a_right_candidate_is_not_accused_and_mistakes_are_name
         assert verdict == "found", diagnosis.lines()
 
 
-def peer_tensors(case, attention):
-    """What transformers' model computes: outputs, gradients and attention's projections."""
-    peer = peer_of(case.model(), attention)
-    projections = []
-    for module in peer.modules():
-        if type(module).__name__ == "AlbertAttention":
-            module.dense.register_forward_hook(lambda _, x, y: projections.append(y.detach()))
-    outputs = peer(**to_tensors(case.arguments))
-    outputs.loss.backward()
-    tensors = {
-        f"outputs/{name}": value.detach().numpy()
-        for name, value in outputs.items()
-        if isinstance(value, torch.Tensor)
-    }
-    tensors |= {f"gradients/{name}": array for name, array in peer_gradients(peer).items()}
-    return tensors | {
-        f"forward/albert.encoder.layers.{i}.attention.output.bias": y.numpy()
-        for i, y in enumerate(projections)
-    }
+def diagnosis_of_the_peer(case, attention):
+    """What the tool says of transformers' own model, run as `albert-np verify run` does."""
+    candidate, _ = run_module(case, transformers_module(case, attention))
+    comparison = compare(case, candidate)
+    return comparison, diagnose(comparison, candidate)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +78,8 @@ def test_the_peers_head_masks_are_found(attention, departure):
     config = case.config.changed(num_hidden_groups=1)
     parameters = {name: a for name, a in case.parameters.items() if "layer_groups.1" not in name}
     case = case._replace(inputs=inputs, config=config, parameters=parameters)
-    candidate = peer_tensors(case, attention)
-    diagnosis = diagnose(compare(case, candidate), candidate)
+    comparison, diagnosis = diagnosis_of_the_peer(case, attention)
+    assert "albert.encoder.layers.1.attention.self.mask_heads" in operations_named(comparison)
     assert [mistake.name for mistake in diagnosis.mistakes] == [departure]
 
 
@@ -97,6 +88,6 @@ def test_the_peers_negative_positions_are_found():
     inputs = {name: value for name, value in case.inputs.items() if name != "head_mask"}
     inputs["attention_mask"] = np.ones_like(inputs["attention_mask"])
     case = case._replace(inputs=inputs)
-    candidate = peer_tensors(case, "eager")
-    diagnosis = diagnose(compare(case, candidate), candidate)
+    comparison, diagnosis = diagnosis_of_the_peer(case, "eager")
+    assert "qa_outputs.start.loss" in operations_named(comparison)
     assert [mistake.name for mistake in diagnosis.mistakes] == ["answer_positions_clamped"]

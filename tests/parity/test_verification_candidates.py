@@ -86,6 +86,16 @@ def test_a_module_without_a_loss_says_what_is_missing():
     assert any("returns no loss" in reason for reason in could_not)
 
 
+@pytest.mark.filterwarnings("ignore")  # that a head is drawn
+def test_what_the_library_cannot_make_is_one_error(tmp_path):
+    case = small_case(albert_np.AlbertForSequenceClassification, classifier_dropout_prob=None)
+    with pytest.raises(ValueError, match="transformers makes no such model: TypeError"):
+        transformers_module(case)
+    case.model("float32").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="transformers makes no such model: TypeError"):
+        transformers_checkpoint(tmp_path, case)
+
+
 def test_other_parameters_are_one_error():
     case = small_case()
     more = case._replace(parameters=case.parameters | {"more": np.zeros(2)})
@@ -346,6 +356,23 @@ def test_an_onnx_file_of_the_newer_exporter_is_looked_into(exported, tmp_path):
     assert (comparison.status, comparison.could_not) == (0, {})
     assert could_not == ["gradients: ONNX Runtime computes none"]
     assert older.keys() - tensors.keys() <= {"forward/albert.embeddings.position_embeddings"}
+
+
+def test_a_file_in_the_runtimes_own_format_is_run_as_it_is(exported, tmp_path):
+    import onnxruntime
+
+    from albert_np.verification.of_onnx import run_onnx
+
+    case, path = exported
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    with pytest.raises(ValueError, match="runs, but cannot be looked into"):
+        run_onnx(case, tmp_path / "model.ort")
+    tensors, _ = run_onnx(case, tmp_path / "model.ort", as_is=True)
+    assert compare(case, tensors).status == 0
 
 
 def test_an_onnx_file_that_tells_nothing_gives_its_outputs(exported, tmp_path):
