@@ -31,8 +31,8 @@ class DeviceArray(np.ndarray):
         return SimpleNamespace(ptr=self.ctypes.data)
 
 
-def device_array(x):
-    return np.asarray(x).view(DeviceArray)
+def device_array(x, order=None):
+    return np.asarray(x, order=order).view(DeviceArray)
 
 
 def cupy_with(**more):

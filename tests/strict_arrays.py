@@ -10,6 +10,7 @@ from functools import wraps
 
 import numpy as np
 
+from albert_np.kernels.cuda.cupy_executor import CupyExecutor
 from albert_np.kernels.cuda.host import HostExecutor
 
 WAITING = {"allowed": True}
@@ -161,17 +162,34 @@ def arrays_in(result):
     return [array for part in parts for array in arrays_in(part)]
 
 
+class StrictCupy:
+    """What the executor for GPUs asks CuPy for to make an array of another."""
+
+    @staticmethod
+    def asarray(values, order=None):
+        if not isinstance(values, StrictArray):
+            wait()  # as a copy from the CPU may
+            values = strict(np.array(values))
+        return _of(values, np.asarray(values.host, order=order))
+
+    @staticmethod
+    def ascontiguousarray(array):
+        return _of(array, np.ascontiguousarray(array.host))  # of one axis or more, as CuPy's
+
+
+def _of(array, host):
+    """The stand-in's array itself where it is made of that, or another that is."""
+    return array if host is array.host else strict(host)
+
+
 class StrictArrays:
     """Where the arrays of the stand-in lie."""
 
+    cupy = StrictCupy
+    uploaded = CupyExecutor.uploaded
+
     def given(self, name, values):
         return values
-
-    def uploaded(self, array):
-        if isinstance(array, StrictArray):
-            return array
-        wait()  # as a copy from the CPU may
-        return strict(np.array(array))
 
     def copied(self, values):
         return strict(np.array(values.host if isinstance(values, StrictArray) else values))
@@ -202,6 +220,8 @@ class StrictArrays:
 class StrictExecutor(StrictArrays, HostExecutor):
     """Runs the kernels on the stand-in's arrays."""
 
+    contiguous = CupyExecutor.contiguous
+
     def check(self, name, array):
         if not isinstance(array, StrictArray):
             raise TypeError(f"{name} is a {type(array).__name__}; expected a StrictArray")
@@ -211,10 +231,6 @@ class StrictExecutor(StrictArrays, HostExecutor):
 
     def zeros(self, shape, dtype):
         return strict(super().zeros(shape, dtype))
-
-    def contiguous(self, array):
-        self.check("an array", array)
-        return array if array.flags.c_contiguous else strict(np.ascontiguousarray(array.host))
 
     def pointer(self, array):
         return array.host.ctypes.data

@@ -243,6 +243,15 @@ def test_where_a_packed_batch_lies_is_uploaded(cupy):
     assert batch["offsets"] != 0 and dropout["packed_columns"] != 0
 
 
+@pytest.mark.parametrize("kept_by", [np.asarray, device_array])
+def test_what_is_uploaded_keeps_its_shape(cupy, kept_by):
+    """A loss's gradient, a number, gets no axis; and what lies otherwise is laid out in C order."""
+    for array in (np.array(2.0), np.zeros((3, 2)).T):
+        uploaded = CupyExecutor().uploaded(kept_by(array))
+        assert isinstance(uploaded, DeviceArray) and uploaded.flags.c_contiguous
+        assert uploaded.shape == array.shape
+
+
 def test_arrays_that_are_elsewhere(cupy):
     executor = CupyExecutor()
     h = device_array(np.ones(8, np.float32))

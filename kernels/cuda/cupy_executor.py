@@ -229,7 +229,7 @@ class CupyExecutor:
 
     def uploaded(self, array):
         """A NumPy array where the kernels can read it; a CuPy array is there already."""
-        return self.cupy.ascontiguousarray(self.cupy.asarray(array))
+        return self.cupy.asarray(array, order="C")  # ascontiguousarray gives a number an axis
 
     def pointer(self, array):
         return array.data.ptr
