@@ -4,6 +4,7 @@ from numbers import Integral
 
 import numpy as np
 
+from albert_np.arrays import as_array
 from albert_np.inputs import check_seed
 
 WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
@@ -21,7 +22,7 @@ SHRINKAGE = 1e-9
 
 
 class ResizableEmbeddings:
-    """What `AlbertPreTrainedModel` does with its embeddings; it has `parameters` and `config`."""
+    """What `AlbertPreTrainedModel` does with its embeddings."""
 
     def get_input_embeddings(self):
         """The word embeddings.
@@ -46,8 +47,8 @@ class ResizableEmbeddings:
         TypeError, ValueError
             If it is of another dtype or shape, or holds NaN or infinity.
         """
-        embeddings = self.get_input_embeddings()
-        value = np.asarray(value)
+        arrays, embeddings = self.backend.arrays, self.get_input_embeddings()
+        value = as_array(arrays.given("value", value))
         if value.dtype.kind not in "iuf":
             raise TypeError(f"value is of dtype {value.dtype}; expected real numbers")
         if value.shape != embeddings.shape:
@@ -58,7 +59,7 @@ class ResizableEmbeddings:
             raise ValueError(
                 f"value holds NaN or infinity as {value.dtype}; expected finite numbers"
             )
-        embeddings[...] = value
+        embeddings[...] = arrays.uploaded(value)
 
     def get_output_embeddings(self):
         """The weight of the decoder that scores every word.
@@ -110,6 +111,7 @@ class ResizableEmbeddings:
         Follows the documentation of `PreTrainedModel.resize_token_embeddings`, whose new rows are
         drawn from the same distribution, by another generator.
         """
+        arrays, parameters = self.backend.arrays, self.parameters
         old = self.get_input_embeddings()
         size = _new_size(new_num_tokens, pad_to_multiple_of, len(old))
         if self.config.pad_token_id is not None and size <= self.config.pad_token_id:
@@ -120,17 +122,16 @@ class ResizableEmbeddings:
         generator = np.random.default_rng(check_seed(seed))
         if size == len(old):
             return old
-        added = max(size - len(old), 0)
+        old, added = arrays.downloaded(old), max(size - len(old), 0)
         if mean_resizing:
             rows = _rows_like(old, added, generator)
         else:
             rows = generator.normal(0, self.config.initializer_range, (added, old.shape[1]))
-        self.parameters[self._word_embeddings] = np.concatenate(
-            [old[:size], rows.astype(old.dtype)]
-        )
-        if DECODER_BIAS in self.parameters:
-            bias = self.parameters[DECODER_BIAS]
-            self.parameters[DECODER_BIAS] = np.pad(bias[:size], (0, added))
+        table = np.concatenate([old[:size], rows.astype(old.dtype)])
+        parameters[self._word_embeddings] = arrays.uploaded(table)
+        if DECODER_BIAS in parameters:
+            bias = np.pad(arrays.downloaded(parameters[DECODER_BIAS])[:size], (0, added))
+            parameters[DECODER_BIAS] = arrays.uploaded(bias)
         self.config = self.config.changed(vocab_size=size)
         return self.get_input_embeddings()
 

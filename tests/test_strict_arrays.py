@@ -176,6 +176,21 @@ def test_moved_there_and_back(tmp_path):
         np.testing.assert_array_equal(model.parameters[name], array)
 
 
+def test_embeddings_replaced_and_resized():
+    reference, model = both(AlbertForMaskedLM)
+    table = np.random.default_rng(4).normal(size=(30, 5))
+    reference.set_input_embeddings(table)
+    for value in (table, strict(table)):
+        model.get_input_embeddings().fill(0)
+        model.set_input_embeddings(value)
+        assert_same(model.get_input_embeddings(), table)
+    for size in (33, 20):
+        expected = reference.resize_token_embeddings(size)
+        assert_same(model.resize_token_embeddings(size), expected)
+        bias = "predictions.bias"
+        assert_same(model.parameters[bias], reference.parameters[bias])
+
+
 def test_a_training_step():
     reference, model = both(AlbertForMaskedLM)
     call = batch_of(reference)
