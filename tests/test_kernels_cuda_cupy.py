@@ -1,5 +1,7 @@
 """The executor for GPUs, as far as it goes without one: a stand-in has CuPy's place."""
 
+import copy
+import pickle
 import sys
 import weakref
 from contextlib import contextmanager
@@ -409,6 +411,15 @@ def test_the_back_end(cupy):
     assert backend.name == "cuda" and isinstance(backend.arrays, CupyExecutor)
     same = {f.name for f in fields(Backend) if getattr(backend, f.name) is getattr(NUMPY, f.name)}
     assert same == {"embedding_forward"}
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_of_a_model_have_an_executor_of_their_own(cupy, copied):
+    model = AlbertForPreTraining(TWO_HEADS).to("cuda", allow_tf32=True)
+    backend = copied(model).backend
+    executor = backend.arrays
+    assert executor is not model.backend.arrays and executor.allow_tf32
+    assert backend.linear_forward.args == backend.attention_forward.args == (executor,)
 
 
 def test_tf32_is_allowed_by_one_switch(cupy, cublas_lt):

@@ -122,6 +122,10 @@ class CupyExecutor:
         self.products = MatrixProducts(cupy, allow_tf32)
         self._kernels = {}
 
+    def __reduce__(self):
+        """A copy of a model, or a pickled one, gets an executor with nothing compiled yet."""
+        return type(self), (self.sources, self.allow_tf32)
+
     def given(self, name, values):
         """What a call was given: a view of what lies on a GPU, whoever's it is; else as it is.
 
