@@ -1,7 +1,8 @@
 """Arrays that behave as those of a GPU's library do, on the CPU.
 
 They answer NumPy's functions and operators, refuse to mix with NumPy's arrays and to become one
-unasked, as CuPy's do. Where nobody may wait for them (`no_waiting`), they refuse to show a value.
+unasked, as CuPy's do. Where nobody may wait for them (`no_waiting`), they refuse to show a value;
+where a graph is recorded, to be multiplied as matrices too.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ from albert_np.kernels.cuda.cupy_executor import CupyExecutor
 from albert_np.kernels.cuda.host import HostExecutor
 
 WAITING = {"allowed": True}
+RECORDING = {"on": False}
+PRODUCTS = (np.matmul, np.dot, np.einsum)  # for which CuPy calls cuBLAS
 ANSWERED = set()  # the names of the functions that were called
 
 
@@ -25,6 +28,21 @@ def no_waiting():
         yield
     finally:
         WAITING["allowed"] = True
+
+
+@contextlib.contextmanager
+def recording():
+    """A context in which what CuPy refuses while a graph is recorded is an error."""
+    RECORDING["on"] = True
+    try:
+        with no_waiting():
+            yield
+    finally:
+        RECORDING["on"] = False
+
+
+def refuse_products(function):
+    assert not (RECORDING["on"] and function in PRODUCTS), "cuBLAS is called, and not recorded"
 
 
 def wait():
@@ -44,6 +62,13 @@ def unwrapped(value):
     if isinstance(value, list | tuple):
         return type(value)(map(unwrapped, value))
     return value
+
+
+def wait_for(index):
+    """Wait where CuPy must: for how many a mask lets through, or to copy a list to the GPU."""
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, list) or (isinstance(part, StrictArray) and part.dtype == bool):
+            wait()
 
 
 def in_range(index, size):
@@ -81,6 +106,7 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc, how, *inputs, out=None, **settings):
         ANSWERED.add(ufunc.__name__)
+        refuse_products(ufunc)
         if how == "at":
             array, index, *values = inputs
             return ufunc.at(array.host, in_range(index, len(array)), *unwrapped(values))
@@ -92,6 +118,7 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_function__(self, function, types, arguments, settings):
         ANSWERED.add(function.__name__)
+        refuse_products(function)
         if not all(issubclass(one, StrictArray) for one in types):
             raise TypeError(f"{function.__name__}: an array of NumPy's among the GPU's")
         if function is np.split:  # whose parts know what they are views of
@@ -110,11 +137,11 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
         return wrapped(result)
 
     def __getitem__(self, index):
-        if isinstance(index, StrictArray) and index.dtype == bool:
-            wait()  # for how many there are
+        wait_for(index)
         return wrapped(self.host[in_range(index, len(self.host)) if self.ndim else index])
 
     def __setitem__(self, index, value):
+        wait_for(index)
         self.host[unwrapped(index)] = unwrapped(value)
 
     def __iter__(self):
@@ -199,11 +226,11 @@ class StrictArrays:
 
     def captured(self, function):
         """Runs the function again, and writes what it returns over what it returned."""
-        with no_waiting():
+        with recording():
             result = function()
 
         def launch():
-            with no_waiting():
+            with recording():
                 for array, again in zip(arrays_in(result), arrays_in(function()), strict=True):
                     array.host[...] = again.host
 

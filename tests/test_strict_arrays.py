@@ -16,7 +16,14 @@ from models_support import (
     random_model,
     suited_to,
 )
-from strict_arrays import StrictArray, StrictArrays, StrictExecutor, no_waiting, strict
+from strict_arrays import (
+    StrictArray,
+    StrictArrays,
+    StrictExecutor,
+    no_waiting,
+    recording,
+    strict,
+)
 
 from albert_np import (
     AlbertConfig,
@@ -457,6 +464,26 @@ def test_places_of_as_many_tokens_as_may_be_labelled(labelled, columns, most):
     np.testing.assert_array_equal(places[: len(expected)], expected[:most])
     (more,) = wrong
     assert bool(more) == (len(expected) > most)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda x, mask: x[mask],
+        lambda x, mask: x[mask, 0],
+        lambda x, mask: x.__setitem__(mask, 0),
+        lambda x, mask: x[[0, 1]],
+        lambda x, mask: x.__setitem__([0, 1], 0),
+        lambda x, mask: x @ x,
+        lambda x, mask: np.einsum("ij,jk", x, x),
+        lambda x, mask: float(x[0, 0]),
+    ],
+)
+def test_what_cupy_refuses_while_a_graph_is_recorded(what):
+    x, mask = strict(np.ones((2, 2))), strict(np.array([True, False]))
+    what(x, mask)
+    with recording(), pytest.raises(AssertionError, match="waits for the GPU|cuBLAS is called"):
+        what(x, mask)
 
 
 def test_what_is_not_recorded():

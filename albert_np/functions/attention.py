@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_np.functions import calling
+from albert_np.functions.choose import choose
 from albert_np.functions.dropout import dropout_backward, dropout_forward
 from albert_np.functions.softmax import softmax_backward, softmax_forward
 
@@ -183,8 +184,7 @@ def mask_scores_forward(scores, attention_mask):
     cache : None
     """
     lowest = np.finfo(scores.dtype).min
-    penalty = np.zeros_like(scores, shape=attention_mask.shape)
-    penalty[~attention_mask] = lowest
+    penalty = choose(attention_mask, 0, lowest, scores.dtype)
     if penalty.ndim == 2:
         penalty = penalty[:, None, None, :]
     return scores + penalty, None
