@@ -20,6 +20,8 @@ CUDA_COMPILE = [
     f"{package}>=13; platform_system != 'Darwin'"
     for package in ("nvidia-cuda-nvrtc", "cuda-bindings")
 ]
+# numpy: CuPy has no bfloat16 with older releases.
+CUDA = ["cupy-cuda13x>=14", "nvmath-python[cu13]>=1", "ml_dtypes>=0.5", "numpy>=2.1.2"]
 FAST = ["tokenizers>=0.22,<0.23", "protobuf>=4"]
 
 setup(
@@ -55,7 +57,7 @@ setup(
         "hub": HUB,
         "fast": FAST,
         "numba": NUMBA,
-        "cuda": ["cupy-cuda13x>=14", "nvmath-python[cu13]>=1", "ml_dtypes>=0.5"],
+        "cuda": CUDA,
         "cuda-compile": CUDA_COMPILE,
         "test": [
             "pytest>=8",
