@@ -61,6 +61,7 @@ setup(
         "cuda-compile": CUDA_COMPILE,
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "mpmath>=1.3",
             "matplotlib>=3.8",
