@@ -607,6 +607,8 @@ def num_heads(query_key_value, config):
 def plain_attention_forward(query_key_value, parameters, masks, repetition, run):
     """The attention that the configuration and the call ask for, by the plain pairs.
 
+    They are not right in float16 and bfloat16, in whose place they compute in float32.
+
     Parameters
     ----------
     query_key_value : array, shape (B, S, 3·A·D)
@@ -625,27 +627,37 @@ def plain_attention_forward(query_key_value, parameters, masks, repetition, run)
     config = run.config
     site = attention_probabilities_site(repetition)
     dropout = run.dropout(config.attention_probs_dropout_prob, site)
+    heads, head_mask = num_heads(query_key_value, config), wide(masks.heads)
     if config.position_embedding_type != "absolute":
-        return run.call(
+        context, cache = run.call(
             "attention.self",
             relative_attention_forward,
-            query_key_value,
-            num_heads(query_key_value, config),
-            parameters[DISTANCE_EMBEDDING],
+            wide(query_key_value),
+            heads,
+            wide(parameters[DISTANCE_EMBEDDING]),
             config.position_embedding_type == "relative_key_query",
             masks.attention,
             dropout,
-            masks.heads,
+            head_mask,
         )
-    return run.call(
-        "attention.self",
-        attention_forward,
-        query_key_value,
-        num_heads(query_key_value, config),
-        masks.attention,
-        dropout,
-        masks.heads,
-    )
+    else:
+        context, cache = run.call(
+            "attention.self",
+            attention_forward,
+            wide(query_key_value),
+            heads,
+            masks.attention,
+            dropout,
+            head_mask,
+        )
+    return context.astype(query_key_value.dtype, copy=False), cache
+
+
+def wide(array):
+    """float16 and bfloat16 in float32; other arrays, and None, as they are."""
+    if array is None or array.dtype.itemsize > 2:
+        return array
+    return array.astype("float32")
 
 
 def plain_attention_backward(dcontext, cache, slots, run, dattentions=None):
@@ -665,19 +677,26 @@ def plain_attention_backward(dcontext, cache, slots, run, dattentions=None):
     -------
     dquery_key_value : array, shape (B, S, 3·A·D)
     """
+    narrow, dcontext, dattentions = dcontext.dtype, wide(dcontext), wide(dattentions)
     if run.config.position_embedding_type != "absolute":
-        into = (slots[DISTANCE_EMBEDDING],)
+        slot = slots[DISTANCE_EMBEDDING]
+        wide_slot = wide(slot)
         dquery_key_value, _ = run.call(
             "attention.self",
             relative_attention_backward,
             dcontext,
             cache,
             dattentions,
-            into=into,
+            into=(wide_slot,),
             add_up_distances=run.backend.embedding_backward,
         )
-        return dquery_key_value
-    return run.call("attention.self", attention_backward, dcontext, cache, dattentions)
+        if wide_slot is not slot:
+            slot[...] = wide_slot.astype(narrow)
+    else:
+        dquery_key_value = run.call(
+            "attention.self", attention_backward, dcontext, cache, dattentions
+        )
+    return dquery_key_value.astype(narrow, copy=False)
 
 
 def feed_forward_forward(x, parameters, run):
@@ -978,7 +997,7 @@ def encoder_forward(x, parameters, inputs, run):
                 hidden_states.append(x)
             x, cache = repetition_forward(x, repetition, layers, inputs, first_run)
             if run.output_attentions:
-                attentions.append(cache.attention.probabilities)
+                attentions.append(cache.attention.probabilities.astype(x.dtype, copy=False))
             if keeps_caches:
                 segment.caches.append(cache)
             del cache  # or it would live on through the next repetition

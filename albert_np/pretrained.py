@@ -609,8 +609,13 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
         Raises
         ------
         ValueError, TypeError
-            As `vjp` and its pullback do.
+            As `vjp` and its pullback do; and where the model's dtype is float16 or bfloat16.
         """
+        if self.dtype.name in HALVES:
+            raise ValueError(
+                f"the model's dtype is {self.dtype}; a trace runs the plain pairs, which take "
+                "float32 or float64"
+            )
         return self._record(Trace(), gradients, inputs)
 
     def _record(self, trace, gradients, inputs):
@@ -657,11 +662,6 @@ class AlbertPreTrainedModel(ResizableEmbeddings):
             plain_attention=needs_plain_attention(self.config, batch, output_attentions, backend),
             **how,
         )
-        if run.plain_attention and self.dtype.name in HALVES:
-            raise ValueError(
-                f"the model's dtype is {self.dtype}; the call asks for what no kernel of attention "
-                "does, and the plain pairs take float32 or float64"
-            )
         check_checkpoint_every(run.checkpoint_every)
         labels = self._check_labels(labels, batch)
         asked = check_packed(given["packed"])

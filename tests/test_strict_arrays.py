@@ -553,18 +553,38 @@ def test_a_call_recorded_on_another_library_s_arrays():
 @NEEDS_COMPILER
 @pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=str)
 def test_narrow_types(dtype):
-    """Of the kernels alone: about 12 roundings a repetition and pass, each of half a unit.
+    """Of the kernels alone."""
+    assert_near_reference(dtype, {}, {})
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("positions", ["absolute", "relative_key_query"])
+def test_a_narrow_type_by_the_plain_pairs(packed, positions):
+    """What the kernels of attention lack is computed in float32, and rounded."""
+    head_mask = np.array([[1, 0.5, 0], [0.25, 1, 1], [0, 1, 1]])
+    more = {"head_mask": head_mask, "packed": packed}
+    model, call = assert_near_reference(FLOAT16, {"position_embedding_type": positions}, more)
+    attentions = model(**call, output_attentions=True).attentions
+    assert {attention.dtype for attention in attentions} == {FLOAT16}
+    with pytest.raises(ValueError, match="dtype is float16; a trace .* float32 or float64"):
+        model.trace(**call)
+    assert model.to("numpy").dtype == np.float32
+
+
+def assert_near_reference(dtype, changes, more):
+    """About 12 roundings a repetition and pass, each of half a unit.
 
     A gradient may be off by their sum, on its own scale: eps · 12 · 3 repetitions · 2 passes.
     """
-    reference, _ = both(AlbertForMaskedLM)
+    reference, _ = both(AlbertForMaskedLM, **changes)
     executor = StrictExecutor()
     backend = Backend("cuda", executor, **cuda.functions(executor))
     model = random_model(AlbertForMaskedLM, reference.config, dtype="float32").to(backend, dtype)
     for name, array in reference.parameters.items():
         assert model.parameters[name].dtype == dtype
         array[...] = model.parameters[name].host.astype(float)
-    call = batch_of(reference) | {"seed": 3}
+    call = batch_of(reference) | {"seed": 3} | more
     expected, expected_gradients = reference.loss_and_gradients(**call)
     loss, gradients = model.loss_and_gradients(**call)
     bound = float(ml_dtypes.finfo(dtype).eps) * 12 * 3 * 2
@@ -575,9 +595,7 @@ def test_narrow_types(dtype):
         if not name.endswith("key.bias"):  # 0 but for rounding
             error = np.linalg.norm(ours.host.astype(float) - gradient)
             assert error <= bound * np.linalg.norm(gradient), name
-    with pytest.raises(ValueError, match="the plain pairs take float32 or float64"):
-        model(**call, output_attentions=True)
-    assert model.to("numpy").dtype == np.float32
+    return model, call
 
 
 @NEEDS_COMPILER
@@ -588,6 +606,8 @@ def test_narrow_types(dtype):
         (AlbertForQuestionAnswering, True, {}),
         (AlbertForSequenceClassification, False, {"problem_type": "multi_label_classification"}),
         (AlbertForMaskedLM, False, {"hidden_act": "relu"}),
+        (AlbertForMaskedLM, False, {"position_embedding_type": "relative_key_query"}),
+        (AlbertForMaskedLM, True, {"position_embedding_type": "relative_key"}),
     ],
 )
 def test_bfloat16_stays_bfloat16(model_class, packed, changes):
