@@ -1,6 +1,7 @@
 """The executor for GPUs, as far as it goes without one: a stand-in has CuPy's place."""
 
 import copy
+import ctypes
 import pickle
 import sys
 import weakref
@@ -22,7 +23,7 @@ from albert_np.functions.embedding import EmbeddingCache
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.cublas_lt import WORKSPACE_BYTES
-from albert_np.kernels.cuda.cupy_executor import CupyExecutor
+from albert_np.kernels.cuda.cupy_executor import ENCODE_TILED, CupyExecutor
 
 TWO_HEADS = AlbertConfig(
     vocab_size=20,
@@ -184,12 +185,18 @@ def test_hopper_s_kernels_go_around_cupy_s_compiler(cupy, monkeypatch):
         pytest.skip("nvidia-cuda-nvrtc is not installed")
     from cuda.bindings import driver
 
-    def encode(*arguments):
-        asked.append(arguments)
-        return status, driver.CUtensorMap()
+    @ENCODE_TILED
+    def encode(at, kind, rank, address, *numbers):
+        lists = (n[:count] for n, count in zip(numbers[:4], (3, 2, 3, 3), strict=True))
+        asked.append((at, kind, rank, address, *lists, *numbers[4:]))
+        return status
+
+    def found(name, version, flags):
+        assert (name, version, flags) == (b"cuTensorMapEncodeTiled", 12000, 0)
+        return driver.CUresult.CUDA_SUCCESS, ctypes.cast(encode, ctypes.c_void_p).value, None
 
     asked, status = [], driver.CUresult.CUDA_SUCCESS
-    monkeypatch.setattr(driver, "cuTensorMapEncodeTiled", encode)
+    monkeypatch.setattr(driver, "cuGetProcAddress", found)
     forward = cuda.functions(CupyExecutor())["attention_forward"]
     x = device_array(np.zeros((2, 40, 2 * 3 * 72), np.float16))
     forward(x, 2, version=4)
@@ -198,11 +205,13 @@ def test_hopper_s_kernels_go_around_cupy_s_compiler(cupy, monkeypatch):
     assert code.startswith(b"\x7fELF") and name.encode() in code
     assert grid == (1, 2, 2) and block == (288,) and shared_bytes == 6 * 2 * 8192 + 1024
     assert tensor_map.nbytes == 128
-    (((kind, rank, address, *numbers, _, swizzle, _, _)),) = asked
-    sizes, strides, box, steps = ([int(n) for n in numbers_of] for numbers_of in numbers[:4])
-    assert kind.name.endswith("_FLOAT16") and rank == 3 and address == x.ctypes.data
+    (((at, kind, rank, address, sizes, strides, box, steps, _, swizzle, _, _)),) = asked
+    assert at == tensor_map.ctypes.data and at % 64 == 0  # as the driver wants it
+    assert kind == driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+    assert rank == 3 and address == x.ctypes.data
     assert sizes == [72, 6, 80] and strides == [144, 6 * 144]
-    assert box == [64, 1, 64] and steps == [1, 1, 1] and swizzle.name.endswith("_128B")
+    assert box == [64, 1, 64] and steps == [1, 1, 1]
+    assert swizzle == driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B
     status = driver.CUresult.CUDA_ERROR_INVALID_VALUE
     with pytest.raises(RuntimeError, match=r"map of shape \(80, 6, 72\) .*: CUDA_ERROR_INV"):
         forward(x, 2, version=4)

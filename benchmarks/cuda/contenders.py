@@ -276,6 +276,7 @@ def bind_torch_packed(case, call, given):
     call = partial(
         call,
         offsets=torch.from_numpy(offsets).to(given.machine.torch_device),
+        shortest=min(case.lengths),
         longest=max(case.lengths),
     )
     task = of_transformers.task_of(case.function, case.direction, call, separated(tokens), dy)
@@ -287,7 +288,7 @@ def bind_torch_packed(case, call, given):
     return task._replace(outputs=outputs)
 
 
-def varlen_attention(query, key, value, num_attention_heads, offsets, longest):
+def varlen_attention(query, key, value, num_attention_heads, offsets, shortest, longest):
     """PyTorch's attention of packed sequences, (T, A, D); since 2.10."""
     from torch.nn.attention.varlen import varlen_attn
 
@@ -295,13 +296,18 @@ def varlen_attention(query, key, value, num_attention_heads, offsets, longest):
     return varlen_attn(*heads, offsets, offsets, longest, longest).flatten(1)
 
 
-def nested_attention(query, key, value, num_attention_heads, offsets, longest):
-    """`scaled_dot_product_attention` of nested tensors, whose sequences lie end to end."""
+def nested_attention(query, key, value, num_attention_heads, offsets, shortest, longest):
+    """`scaled_dot_product_attention` of nested tensors, whose sequences lie end to end.
+
+    What is not said of the lengths, PyTorch waits for the GPU to learn, in each call.
+    """
     import torch
 
     def heads(values):
         values = values.unflatten(-1, (num_attention_heads, -1))
-        nested = torch.nested.nested_tensor_from_jagged(values, offsets, max_seqlen=longest)
+        nested = torch.nested.nested_tensor_from_jagged(
+            values, offsets, min_seqlen=shortest, max_seqlen=longest
+        )
         return nested.transpose(1, 2)
 
     with torch.inference_mode(False):  # nested tensors of values refuse it
@@ -323,7 +329,8 @@ def by_backend(call, backend):
 
 def bind_deterministic(bind, given):
     """The same, where PyTorch may use nothing that gives other bits each time."""
-    task = bind(given)
+    with deterministic():  # in which the back end is chosen: cuDNN's gradients are not
+        task = bind(given)
 
     def run():
         with deterministic():

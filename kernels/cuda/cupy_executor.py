@@ -1,5 +1,6 @@
 """Runs launches on a GPU, through CuPy."""
 
+import ctypes
 import tempfile
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,6 +20,15 @@ from albert_np.kernels.cuda.launcher import STATIC_SHARED
 UNASKED_SHARED = 48 * 1024 - STATIC_SHARED
 OLDEST = (7, 5)  # the oldest GPUs that the kernels are compiled for in the tests
 OPTIONS = ("-std=c++17",)
+FIRST_WITH_MAPS = 12000  # the release of CUDA whose driver makes tensor maps
+MAP_BYTES, MAP_ALIGNMENT = 128, 64
+ENCODE_TILED = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    *(ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p),  # map, type, axes, address
+    *[ctypes.POINTER(ctypes.c_uint64)] * 2,  # sizes, strides
+    *[ctypes.POINTER(ctypes.c_uint32)] * 2,  # box, steps
+    *[ctypes.c_int] * 4,  # interleave, swizzle, promotion, fill
+)
 
 
 def _launch(graph, _held):
@@ -29,6 +39,9 @@ def _launch(graph, _held):
 def encoded(address, dtype, tensor_map):
     """The driver's form of a map, as an array with one element.
 
+    The driver writes to multiples of 64 bytes alone, which an object of cuda-bindings need not lie
+    at: its function is called without theirs.
+
     Raises
     ------
     RuntimeError
@@ -36,31 +49,36 @@ def encoded(address, dtype, tensor_map):
     """
     from cuda.bindings import driver
 
-    def inner_first(numbers, kind):
-        return [kind(number) for number in reversed(numbers)]
-
     _, columns, row = tensor_map.shape
     strides = (columns * row * dtype.itemsize, row * dtype.itemsize)  # of all axes but the last
-    status, result = driver.cuTensorMapEncodeTiled(
-        getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{dtype.name.upper()}"),
-        len(tensor_map.shape),
-        address,
-        inner_first(tensor_map.shape, driver.cuuint64_t),
-        inner_first(strides, driver.cuuint64_t),
-        inner_first(tensor_map.box, driver.cuuint32_t),
-        inner_first((1, 1, 1), driver.cuuint32_t),
-        driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
-        driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
-        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-        driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
-    )
+    status, encode, _ = driver.cuGetProcAddress(b"cuTensorMapEncodeTiled", FIRST_WITH_MAPS, 0)
+    room = np.zeros(MAP_BYTES + MAP_ALIGNMENT, np.uint8)
+    begin = -room.ctypes.data % MAP_ALIGNMENT
+    result = room[begin : begin + MAP_BYTES]
+    if status == driver.CUresult.CUDA_SUCCESS:
+        status = ENCODE_TILED(encode)(
+            result.ctypes.data,
+            getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{dtype.name.upper()}"),
+            len(tensor_map.shape),
+            address,
+            *_inner_first(ctypes.c_uint64, tensor_map.shape, strides),
+            *_inner_first(ctypes.c_uint32, tensor_map.box, (1, 1, 1)),
+            driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+            driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
+            driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+            driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
     if status != driver.CUresult.CUDA_SUCCESS:
         raise RuntimeError(
             f"the driver makes no tensor map of shape {tensor_map.shape} and boxes "
-            f"{tensor_map.box}: {status.name}"
+            f"{tensor_map.box}: {driver.CUresult(status).name}"
         )
-    opaque = [int(word) for word in result.opaque]
-    return np.array((opaque,), [("opaque", np.uint64, len(opaque))])
+    return result.view([("opaque", np.uint64, MAP_BYTES // 8)])
+
+
+def _inner_first(kind, *lists):
+    """C arrays of numbers, the last axis's first."""
+    return [(kind * len(numbers))(*reversed(numbers)) for numbers in lists]
 
 
 def _needing_bindings(function, *arguments):

@@ -70,6 +70,31 @@ def test_torch_computes_attention_of_packed_sequences(direction, dtype, call, mo
     assert_right(case, {"packed": packed, "deterministic": deterministic})
 
 
+def test_nested_tensors_are_told_the_lengths_that_pytorch_would_wait_for(monkeypatch):
+    made, make = [], torch.nested.nested_tensor_from_jagged
+
+    def recorded(values, offsets, **lengths):
+        made.append(lengths)
+        return make(values, offsets, **lengths)
+
+    monkeypatch.setattr(torch.nested, "nested_tensor_from_jagged", recorded)
+    offsets, query = torch.tensor([0, 9, 13], dtype=torch.int32), torch.zeros(13, 4)
+    contenders.nested_attention(query, query, query, 2, offsets, shortest=4, longest=9)
+    assert made == 3 * [{"min_seqlen": 4, "max_seqlen": 9}]
+
+
+def test_what_is_deterministic_is_bound_as_such():
+    """As PyTorch goes forward it chooses who goes backward; cuDNN would not be deterministic."""
+    bound = []
+
+    def bind(given):
+        bound.append(torch.are_deterministic_algorithms_enabled())
+        return Task(torch.are_deterministic_algorithms_enabled, None)
+
+    assert contenders.bind_deterministic(bind, None).run() is True and bound == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_every_back_end_has_its_packed_and_deterministic_peers():
     def names(direction, lengths):
         case = small_case("attention", direction, "float16", lengths)
