@@ -211,9 +211,9 @@ def gradients(dy, cache, dropout=None):
 @parallel_kernel
 def forward(x, weight, bias, eps, normalized, inverse_deviation, y):
     for i in prange(len(x)):
-        normalized[i] = x[i]
-        inverse_deviation[i, 0] = normalize_row(normalized[i], eps)
-        scale_and_shift_row(normalized[i], weight, bias, y[i])
+        sum_of_row = copy_row(x[i], normalized[i])
+        inverse_deviation[i, 0] = centre_row(normalized[i], sum_of_row, eps)
+        normalize_row(normalized[i], inverse_deviation[i, 0], weight, bias, y[i])
 
 
 @parallel_kernel
@@ -240,12 +240,14 @@ def forward_of_layer_end(
 ):
     for i in prange(len(x)):
         total = normalized[i]
-        add_row(x[i], bias, total)
         if drops:
+            add_row(x[i], bias, total)
             drop_from_row(total, draw, sequences[i], rows[i])
-        add_row(total, residual[i], total)
-        inverse_deviation[i, 0] = normalize_row(total, eps)
-        scale_and_shift_row(total, weight, shift, y[i])
+            sum_of_row = add_row(total, residual[i], total)
+        else:
+            sum_of_row = add_rows(x[i], bias, residual[i], total)
+        inverse_deviation[i, 0] = centre_row(total, sum_of_row, eps)
+        normalize_row(total, inverse_deviation[i, 0], weight, shift, y[i])
 
 
 @parallel_kernel
@@ -260,14 +262,15 @@ def backward(
     rows,
     dtotal,
     dx,
-    partial_sums,
+    sums,
 ):
-    for block in prange(len(partial_sums)):
-        dbias, dweight, dshift = partial_sums[block]
+    for block in prange(len(sums)):
+        # Taken one by one: the rows of an unpacked array are not known to be contiguous, and loops
+        # over them do not become vectors.
+        dbias, dweight, dshift = sums[block, 0], sums[block, 1], sums[block, 2]
         for i in range(block * ROWS_PER_BLOCK, min((block + 1) * ROWS_PER_BLOCK, len(dy))):
-            backward_row(dy[i], normalized[i], inverse_deviation[i, 0], weight, dtotal[i])
-            add_products_row(dy[i], normalized[i], dweight)
-            add_row(dshift, dy[i], dshift)
+            means = add_to_sums(dy[i], normalized[i], weight, dweight, dshift)
+            backward_row(dy[i], normalized[i], weight, means, inverse_deviation[i, 0], dtotal[i])
             if drops:
                 dx[i] = dtotal[i]
                 drop_from_row(dx[i], draw, sequences[i], rows[i])
@@ -275,39 +278,62 @@ def backward(
 
 
 @inlined_sum
-def sum_row(x):
-    total = x.dtype.type(0)
+def copy_row(x, copy):
+    """Copy x, and return its sum."""
+    sum_of_row = x.dtype.type(0)
     for j in range(x.size):
-        total += x[j]
-    return total
+        copy[j] = x[j]
+        sum_of_row += x[j]
+    return sum_of_row
 
 
 @inlined_sum
-def dot_row(x, y):
-    total = x.dtype.type(0)
-    for j in range(x.size):
-        total += x[j] * y[j]
-    return total
-
-
-@inlined
 def add_row(x, y, total):
+    """x + y, and its sum."""
+    sum_of_row = x.dtype.type(0)
     for j in range(x.size):
         total[j] = x[j] + y[j]
+        sum_of_row += total[j]
+    return sum_of_row
+
+
+@inlined_sum
+def add_rows(x, y, z, total):
+    """x + y + z, and its sum."""
+    sum_of_row = x.dtype.type(0)
+    for j in range(x.size):
+        total[j] = x[j] + y[j] + z[j]
+        sum_of_row += total[j]
+    return sum_of_row
+
+
+@inlined_sum
+def subtract_mean(x, sum_of_row):
+    """Put x − mean(x) in the place of x, and return its sum and the sum of its squares."""
+    number = x.dtype.type
+    mean = number(sum_of_row / x.size)
+    rest, squares = number(0), number(0)
+    for j in range(x.size):
+        x[j] -= mean
+        rest += x[j]
+        squares += x[j] * x[j]
+    return rest, squares
 
 
 @inlined
-def normalize_row(x, eps):
-    """Put x̂ in the place of x, and return 1 / √(var(x) + eps)."""
-    number = x.dtype.type
-    for _ in range(2):
-        mean = number(sum_row(x) / x.size)
-        for j in range(x.size):
-            x[j] -= mean
-    inverse_deviation = number(1 / np.sqrt(dot_row(x, x) / x.size + eps))
-    for j in range(x.size):
+def centre_row(x, sum_of_row, eps):
+    """Take the mean out of x, twice, and return 1 / √(var(x) + eps)."""
+    rest, _ = subtract_mean(x, sum_of_row)
+    _, squares = subtract_mean(x, rest)
+    return x.dtype.type(1 / np.sqrt(squares / x.size + eps))
+
+
+@inlined
+def normalize_row(x, inverse_deviation, weight, bias, y):
+    """Put x̂ in the place of the centred x, and y = x̂ ∘ w + b beside it."""
+    for j in range(y.size):
         x[j] *= inverse_deviation
-    return inverse_deviation
+        y[j] = x[j] * weight[j] + bias[j]
 
 
 @inlined
@@ -316,22 +342,27 @@ def scale_and_shift_row(normalized, weight, bias, y):
         y[j] = normalized[j] * weight[j] + bias[j]
 
 
-@inlined
-def add_products_row(x, y, total):
-    for j in range(x.size):
-        total[j] += x[j] * y[j]
+@inlined_sum
+def add_to_sums(dy, normalized, weight, dweight, dshift):
+    """Add a row to dw and dshift, and return mean(g) and mean(g ∘ x̂), with g = dy ∘ w."""
+    number = dy.dtype.type
+    along_ones, along_normalized = number(0), number(0)
+    for j in range(dy.size):
+        g = dy[j] * weight[j]
+        along_ones += g
+        along_normalized += g * normalized[j]
+        dweight[j] += dy[j] * normalized[j]
+        dshift[j] += dy[j]
+    return number(along_ones / dy.size), number(along_normalized / dy.size)
 
 
 @inlined
-def backward_row(dy, normalized, inverse_deviation, weight, dx):
+def backward_row(dy, normalized, weight, means, inverse_deviation, dx):
     """dx = (g − mean(g) − x̂ mean(g ∘ x̂)) · inverse deviation, with g = dy ∘ w"""
-    number = dx.dtype.type
+    along_ones, along_normalized = means
     for j in range(dx.size):
-        dx[j] = dy[j] * weight[j]
-    along_ones = number(sum_row(dx) / dx.size)
-    along_normalized = number(dot_row(dx, normalized) / dx.size)
-    for j in range(dx.size):
-        dx[j] = (dx[j] - along_ones - normalized[j] * along_normalized) * inverse_deviation
+        g = dy[j] * weight[j]
+        dx[j] = (g - along_ones - normalized[j] * along_normalized) * inverse_deviation
 
 
 @inlined
