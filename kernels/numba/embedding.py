@@ -29,5 +29,6 @@ def scatter_add(dy, ids, skipped, dweight, parts):
         start, stop = part * columns // parts, (part + 1) * columns // parts
         for i in range(len(ids)):
             if ids[i] != skipped:
-                for j in range(start, stop):
-                    dweight[ids[i], j] += dy[i, j]
+                slot, row = dweight[ids[i], start:stop], dy[i, start:stop]
+                for j in range(slot.size):
+                    slot[j] += row[j]

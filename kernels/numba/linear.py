@@ -22,9 +22,11 @@ TOKENS_OF_A_PART = 100  # with fewer, threads share the outputs, and each packs 
 def add_sum_of_rows(dy, dbias, parts):
     for part in prange(parts):
         n0, n1 = share(dy.shape[1], STRIP, part, parts)
+        sums = dbias[n0:n1]
         for t in range(dy.shape[0]):
-            for n in range(n0, n1):
-                dbias[n] += dy[t, n]
+            row = dy[t, n0:n1]
+            for n in range(sums.size):
+                sums[n] += row[n]
 
 
 def for_kernel(name, array, like=None):

@@ -17,6 +17,9 @@ Panels lie in a level 2 cache, and a strip of A in level 1, from which every pan
 sums are so long that they would not, a sum is cut into a few, which are added up in the result.
 Each part of a product has a thread to itself, that packs what it needs; no thread waits for
 another. The order of each sum is fixed by the sizes alone.
+
+Loops run from 0 over a slice of a row, not from where it begins: an index that could be negative is
+checked for that at each step, and the loop does not become vectors.
 """
 
 import numpy as np
@@ -86,10 +89,12 @@ def pack_columns(x, row, steps, begin, end, panels):
         for panel in range(whole):
             first = (panel * steps + r) * width
             copy_width(x, row + r, begin + panel * width, panels, first)
-        column = begin + whole * width
+        columns = x[row + r, begin + whole * width : end]
         first = whole * steps * width + r * rest
-        for j in range(rest):
-            panels[first + j] = x[row + r, column + j] if column + j < end else 0
+        panel_row = panels[first : first + rest]
+        for j in range(columns.size):
+            panel_row[j] = columns[j]
+        panel_row[columns.size :] = 0
     return vectors
 
 
@@ -164,6 +169,24 @@ def store_transposed(sums, rows, y, begin, end, column):
 
 
 @kernel
+def store_rows(sums, rows, columns, y, row, column):
+    """y[row : row + rows, column : column + columns] = sums"""
+    for i in range(rows):
+        y_row = y[row + i, column : column + columns]
+        for j in range(columns):
+            y_row[j] = sums[i, j]
+
+
+@kernel
+def add_rows(sums, rows, columns, y, row, column):
+    """y[row : row + rows, column : column + columns] += sums"""
+    for i in range(rows):
+        y_row = y[row + i, column : column + columns]
+        for j in range(columns):
+            y_row[j] += sums[i, j]
+
+
+@kernel
 def multiply_transposed_part(x, weight, bias, y, t0, t1, n0, n1):
     """y[t0:t1, n0:n1] = x[t0:t1] @ weight[n0:n1].T + bias[n0:n1], INPUT_STEPS inputs at a time"""
     inputs = x.shape[1]
@@ -189,9 +212,7 @@ def multiply_transposed_part(x, weight, bias, y, t0, t1, n0, n1):
                     store_transposed(sums, rows, y, begin, end, n)
                     continue
                 store_transposed(sums, STRIP, turned, 0, end - begin, 0)
-                for t in range(end - begin):
-                    for i in range(rows):
-                        y[begin + t, n + i] += turned[t, i]
+                add_rows(turned, end - begin, rows, y, begin, n)
 
 
 @parallel_kernel
@@ -224,13 +245,9 @@ def multiply_part(dy, weight, dx, k0, k1):
                     *(sums, dx, t, begin),
                 )
                 if n == 0:
-                    for i in range(rows):
-                        for j in range(end - begin):
-                            dx[t + i, begin + j] = sums[i, j]
+                    store_rows(sums, rows, end - begin, dx, t, begin)
                 else:
-                    for i in range(rows):
-                        for j in range(end - begin):
-                            dx[t + i, begin + j] += sums[i, j]
+                    add_rows(sums, rows, end - begin, dx, t, begin)
 
 
 @parallel_kernel
@@ -279,14 +296,11 @@ def add_transposed_multiply_part(dy, x, dweight, n0, n1, k0, k1):
                 width = min(at_once, k1 - begin)
                 vectors = pack_columns(x, t, steps, begin, begin + width, panels)
                 for i in range(0, count, STRIP):
-                    r = n + i
                     multiply_strip(
                         *(rows, i, 0, count - 1, start, panels, steps, vectors),
-                        *(sums, dweight, r, begin),
+                        *(sums, dweight, n + i, begin),
                     )
-                    for k in range(min(STRIP, count - i)):
-                        for j in range(width):
-                            dweight[r + k, begin + j] += sums[k, j]
+                    add_rows(sums, min(STRIP, count - i), width, dweight, n + i, begin)
 
 
 @parallel_kernel
