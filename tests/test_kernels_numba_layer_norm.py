@@ -26,9 +26,12 @@ from albert_np.functions import fused, layer_norm  # noqa: E402
 from albert_np.functions.dropout import Dropout, dropout_forward, keep_mask  # noqa: E402
 from albert_np.functions.packing import packed_batch  # noqa: E402
 from albert_np.kernels.numba.layer_norm import (  # noqa: E402
+    arguments_of,
+    backward,
     bias_dropout_residual_layer_norm_backward,
     bias_dropout_residual_layer_norm_forward,
     bias_dropout_residual_layer_norm_output,
+    forward_of_layer_end,
     layer_norm_backward,
     layer_norm_forward,
     layer_norm_output,
@@ -180,3 +183,30 @@ def test_rows_of_one_number_give_the_bias(dtype):
     x = np.full((2, 768), 0.1, dtype)
     y, _ = layer_norm_forward(x, np.ones(768, dtype), np.full(768, 2, dtype), EPS)
     np.testing.assert_allclose(y, 2, rtol=np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("n", [9, 70])
+def test_bits_do_not_depend_on_where_arrays_lie(n):
+    """Of arrays a few numbers apart, a compiled loop may take the one that is not of vectors."""
+    x, bias, residual, weight, shift, dy = draw(0, np.float64, (1, n))
+    nowhere = arguments_of(None, x.shape, x.dtype)
+
+    def results(gap):
+        memory = iter(np.zeros((9, n + gap)))
+
+        def placed(array):
+            place = next(memory)[:n].reshape(array.shape)
+            place[...] = array
+            return place
+
+        w, s, b, u, r = (placed(array) for array in (weight, shift, bias, x, residual))
+        normalized, y, inverse = placed(x), placed(x), np.zeros((1, 1))
+        forward_of_layer_end(u, b, r, w, s, EPS, *nowhere, normalized, inverse, y)
+        dy_placed, dx, sums = placed(dy), placed(x), np.zeros((1, 3, n))
+        backward(dy_placed, normalized, inverse, w, *nowhere, dx, dx, sums)
+        return y.copy(), normalized.copy(), inverse, dx.copy(), sums
+
+    expected = results(1000)
+    for gap in range(40):
+        for result, far_apart in zip(results(gap), expected, strict=True):
+            np.testing.assert_array_equal(result, far_apart)

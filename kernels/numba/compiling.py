@@ -56,7 +56,11 @@ def inlined(function):
 
 
 def inlined_sum(function):
-    """The same for a sum over a row, in any order."""
+    """The same for a sum over a row, in any order.
+
+    Its loop must not write to another array than it reads: whether it then runs as vectors is
+    decided by how far apart the arrays lie in memory, and with that the order of the sum.
+    """
     return njit(**SUMS)(function)
 
 

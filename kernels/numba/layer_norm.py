@@ -211,8 +211,8 @@ def gradients(dy, cache, dropout=None):
 @parallel_kernel
 def forward(x, weight, bias, eps, normalized, inverse_deviation, y):
     for i in prange(len(x)):
-        sum_of_row = copy_row(x[i], normalized[i])
-        inverse_deviation[i, 0] = centre_row(normalized[i], sum_of_row, eps)
+        copy_row(x[i], normalized[i])
+        inverse_deviation[i, 0] = centre_row(normalized[i], eps)
         normalize_row(normalized[i], inverse_deviation[i, 0], weight, bias, y[i])
 
 
@@ -243,10 +243,10 @@ def forward_of_layer_end(
         if drops:
             add_row(x[i], bias, total)
             drop_from_row(total, draw, sequences[i], rows[i])
-            sum_of_row = add_row(total, residual[i], total)
+            add_row(total, residual[i], total)
         else:
-            sum_of_row = add_rows(x[i], bias, residual[i], total)
-        inverse_deviation[i, 0] = centre_row(total, sum_of_row, eps)
+            add_rows(x[i], bias, residual[i], total)
+        inverse_deviation[i, 0] = centre_row(total, eps)
         normalize_row(total, inverse_deviation[i, 0], weight, shift, y[i])
 
 
@@ -269,42 +269,38 @@ def backward(
         # over them do not become vectors.
         dbias, dweight, dshift = sums[block, 0], sums[block, 1], sums[block, 2]
         for i in range(block * ROWS_PER_BLOCK, min((block + 1) * ROWS_PER_BLOCK, len(dy))):
-            means = add_to_sums(dy[i], normalized[i], weight, dweight, dshift)
-            backward_row(dy[i], normalized[i], weight, means, inverse_deviation[i, 0], dtotal[i])
+            backward_row(dy[i], normalized[i], weight, inverse_deviation[i, 0], dtotal[i])
+            add_row_to_sums(dy[i], normalized[i], dweight, dshift)
             if drops:
-                dx[i] = dtotal[i]
+                copy_row(dtotal[i], dx[i])
                 drop_from_row(dx[i], draw, sequences[i], rows[i])
             add_row(dbias, dx[i], dbias)
 
 
-@inlined_sum
+@inlined
 def copy_row(x, copy):
-    """Copy x, and return its sum."""
-    sum_of_row = x.dtype.type(0)
     for j in range(x.size):
         copy[j] = x[j]
-        sum_of_row += x[j]
-    return sum_of_row
 
 
-@inlined_sum
+@inlined
 def add_row(x, y, total):
-    """x + y, and its sum."""
-    sum_of_row = x.dtype.type(0)
     for j in range(x.size):
         total[j] = x[j] + y[j]
-        sum_of_row += total[j]
-    return sum_of_row
+
+
+@inlined
+def add_rows(x, y, z, total):
+    for j in range(x.size):
+        total[j] = x[j] + y[j] + z[j]
 
 
 @inlined_sum
-def add_rows(x, y, z, total):
-    """x + y + z, and its sum."""
-    sum_of_row = x.dtype.type(0)
+def sum_row(x):
+    total = x.dtype.type(0)
     for j in range(x.size):
-        total[j] = x[j] + y[j] + z[j]
-        sum_of_row += total[j]
-    return sum_of_row
+        total += x[j]
+    return total
 
 
 @inlined_sum
@@ -321,9 +317,9 @@ def subtract_mean(x, sum_of_row):
 
 
 @inlined
-def centre_row(x, sum_of_row, eps):
+def centre_row(x, eps):
     """Take the mean out of x, twice, and return 1 / √(var(x) + eps)."""
-    rest, _ = subtract_mean(x, sum_of_row)
+    rest, _ = subtract_mean(x, sum_row(x))
     _, squares = subtract_mean(x, rest)
     return x.dtype.type(1 / np.sqrt(squares / x.size + eps))
 
@@ -343,26 +339,31 @@ def scale_and_shift_row(normalized, weight, bias, y):
 
 
 @inlined_sum
-def add_to_sums(dy, normalized, weight, dweight, dshift):
-    """Add a row to dw and dshift, and return mean(g) and mean(g ∘ x̂), with g = dy ∘ w."""
+def means_of_gradient(dy, normalized, weight):
+    """mean(g) and mean(g ∘ x̂), with g = dy ∘ w"""
     number = dy.dtype.type
     along_ones, along_normalized = number(0), number(0)
     for j in range(dy.size):
         g = dy[j] * weight[j]
         along_ones += g
         along_normalized += g * normalized[j]
-        dweight[j] += dy[j] * normalized[j]
-        dshift[j] += dy[j]
     return number(along_ones / dy.size), number(along_normalized / dy.size)
 
 
 @inlined
-def backward_row(dy, normalized, weight, means, inverse_deviation, dx):
+def backward_row(dy, normalized, weight, inverse_deviation, dx):
     """dx = (g − mean(g) − x̂ mean(g ∘ x̂)) · inverse deviation, with g = dy ∘ w"""
-    along_ones, along_normalized = means
+    along_ones, along_normalized = means_of_gradient(dy, normalized, weight)
     for j in range(dx.size):
         g = dy[j] * weight[j]
         dx[j] = (g - along_ones - normalized[j] * along_normalized) * inverse_deviation
+
+
+@inlined
+def add_row_to_sums(dy, normalized, dweight, dshift):
+    for j in range(dy.size):
+        dweight[j] += dy[j] * normalized[j]
+        dshift[j] += dy[j]
 
 
 @inlined
