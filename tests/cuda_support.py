@@ -344,6 +344,48 @@ def check_copies_of_boxes(executor, dtype, seed=0, **kind):
         np.testing.assert_array_equal(result[1], results[0][1])
 
 
+class OnDevice:
+    """Numbers that the kernels read, and that nobody looks at before."""
+
+    def __init__(self, numbers):
+        self.numbers = np.array(numbers)
+        self.shape = self.numbers.shape
+
+    def astype(self, *_, **__):
+        return self
+
+    def __array__(self, *_, **__):
+        return self.numbers
+
+
+# Of so many tokens in a padded batch of shape (3, 4), each wrong in one way; then any numbers.
+WRONG_OFFSETS = (
+    (12, (1, 4, 8, 12)),
+    (12, (0, 4, 8, 11)),
+    (10, (0, 5, 6, 10)),
+    (7, (0, 1, 2, 7)),
+    (8, (0, 4, 4, 8)),
+    (7, (0, 4, 3, 7)),
+    (8, (0, -3, 1, 900)),
+    (8, (np.iinfo(np.int64).min, 4, np.iinfo(np.int64).max, 8)),
+)
+
+
+def check_wrong_offsets(executor, version):
+    """No number of the context is one, and none of the gradient, whatever was right in between."""
+    functions = cuda.functions(executor)
+    executor.empty = executor.zeros  # what nothing is written to is a number
+    dtype, rng = FLOAT32 if version < 3 else FLOAT16, np.random.default_rng(0)
+    right = packed_batch(np.ones((3, 4), bool))
+    for tokens, offsets in WRONG_OFFSETS:
+        x, dcontext = (random(rng, (tokens, n * 16), dtype) for n in (3, 1))
+        wrong = right._replace(offsets=OnDevice(offsets))
+        drop = Dropout(0.5, 1, 2)
+        context, cache = functions["attention_forward"](x, 2, None, drop, wrong, version=version)
+        gradient = functions["attention_backward"](dcontext, cache, version=version)
+        assert np.isnan(context).all() and np.isnan(gradient).all()
+
+
 def _log_sum_exp(reference, mask):
     """Of each row of scores, shape (B, S, A), and the absolute terms of its largest score."""
     query, key = reference.scores

@@ -12,11 +12,11 @@ from cuda_support import (
     TF32_ROUNDOFF,
     check_attention,
     check_copies_of_boxes,
+    check_wrong_offsets,
     random,
     sample,
 )
 
-from albert_np.functions.dropout import Dropout
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.arrays import rounded_to_tf32
@@ -314,17 +314,14 @@ def test_old_gpus():
     assert "attention_backward_key_1<Half>" in names
 
 
-def test_offsets_that_are_wrong_on_the_device_lead_outside_no_array():
-    """Where looking at them would cost a wait, the kernel cuts them to the arrays."""
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_offsets_that_are_wrong_on_the_device(version):
+    check_wrong_offsets(HostExecutor(1), version)
 
-    class Unseen(HostExecutor):
-        def uploaded(self, array):
-            return wrong if array is packed.offsets else super().uploaded(array)
 
-    wrong = np.array([-3, 5, 900], np.int64)
-    packed = packed_batch(np.ones((2, 4), bool))
-    drop = Dropout(0.5, 1, 2)
-    for version in (1, 2, 3, 4):
-        forward = cuda.functions(Unseen())["attention_forward"]
-        x = np.zeros((8, 48), np.float32 if version < 3 else np.float16)
-        forward(x, 2, None, drop, packed, version=version)
+def test_more_tokens_than_a_packed_batch_has_room_for():
+    """Known from the shapes, wherever the offsets are; the kernels might have no block to look."""
+    forward = cuda.functions(HostExecutor())["attention_forward"]
+    packed = packed_batch(np.ones((2, 4), bool))._replace(shape=(2, 0))
+    with pytest.raises(ValueError, match=r"has 8 tokens; packed.shape, \(2, 0\), has fewer"):
+        forward(np.zeros((8, 24), np.float32), 2, packed=packed)

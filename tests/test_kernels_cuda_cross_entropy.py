@@ -197,6 +197,8 @@ def test_bad_input():
         forward(x[None], weight, bias, labels)
     with pytest.raises(ValueError, match=r"weight has shape \(4, 4\); expected \(5, 4\)"):
         forward(x, weight[:4], bias, labels)
+    with pytest.raises(ValueError, match=r"bias has shape \(0,\); expected a vocabulary of one wo"):
+        forward(x, weight[:0], bias[:0], labels)
     with pytest.raises(TypeError, match="labels has dtype float64; expected integers"):
         forward(x, weight, bias, labels.astype(float))
     with pytest.raises(ValueError, match=r"labels has shape \(2,\); expected \(3,\)"):

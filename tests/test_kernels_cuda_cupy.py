@@ -72,6 +72,7 @@ class Stream:
 class FakeCupy:
     """Compiles and runs nothing; remembers what it was asked for."""
 
+    __version__ = "14.0.0"
     ndarray = DeviceArray
 
     def __init__(self, capability="90"):
@@ -345,6 +346,22 @@ def test_what_its_library_does_not_share_is_named(cupy):
         CupyExecutor().given("inputs_embeds", values)
 
 
+@pytest.mark.parametrize(
+    ("given", "raised"),
+    [
+        (NotImplementedError("CuPy does not support bfloat16."), ValueError),
+        (TypeError("Unsupported dtype. dtype code: 10"), TypeError),
+    ],
+)
+def test_what_cupy_does_not_take_is_named(cupy, given, raised):
+    def fails(values):
+        raise given
+
+    cupy.from_dlpack = fails
+    with pytest.raises(raised, match=f"labels cannot be taken from where it lies: {given}"):
+        CupyExecutor().given("labels", Tensor(np.zeros(3), kind=2))
+
+
 def test_an_array_with_cuda_s_interface_alone(cupy):
     """As Numba's; CuPy reads that itself."""
 
@@ -460,6 +477,7 @@ def test_tf32_is_of_cuda_alone(backend):
 
 ERRORS = {
     "no cupy": (ImportError, r"needs the library cupy.*albert-np\[cuda\]"),
+    "old cupy": (ImportError, r"needs the library cupy, 14 or later; 13.6.0 is.*albert-np\[cuda\]"),
     "no nvmath": (ImportError, r"needs the library nvmath-python.*albert-np\[cuda\]"),
     "no driver": (GpuError, "found no GPU that it can use: cudaErrorInsufficientDriver"),
     "old GPU": (GpuError, "compute capability 7.0; the back end 'cuda' needs 7.5"),
@@ -478,6 +496,8 @@ def test_one_clear_error_each(fault, monkeypatch):
 
         return function
 
+    if fault == "old cupy":
+        fake.__version__ = "13.6.0"
     if fault == "no driver":
         fake.cuda.Device = fails(NoDriver("cudaErrorInsufficientDriver"))
     if fault == "full GPU":

@@ -134,6 +134,17 @@ def test_no_tokens():
     check_layer_norm(HostExecutor(), FLOAT32, (2, 0, 16), dropout=False)
 
 
+def test_no_columns():
+    functions = cuda.functions(HostExecutor())
+    x, none = np.zeros((2, 3, 0), np.float32), np.zeros(0, np.float32)
+    y, cache = functions["layer_norm_forward"](x, none, none, 1e-5)
+    for array in (y, functions["layer_norm_backward"](y, cache)[0]):
+        assert array.shape == x.shape
+    y, cache = functions["bias_dropout_residual_layer_norm_forward"](x, none, x, none, none, 1e-5)
+    for array in (y, functions["bias_dropout_residual_layer_norm_backward"](y, cache)[0]):
+        assert array.shape == x.shape
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.999, 1.0])
 def test_dropout_draws_the_masks_of_the_reference(probability):
     """Bit for bit: with x = 1 and a residual of 0, the sum is what dropout multiplies by."""

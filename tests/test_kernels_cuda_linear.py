@@ -30,6 +30,13 @@ def test_against_the_reference(dtype, rows):
 
 
 @NEEDS_COMPILER
+@pytest.mark.parametrize(("rows", "outputs", "size"), [(70, 0, 12), (70, 140, 0), (0, 0, 0)])
+def test_no_outputs_and_no_inputs(rows, outputs, size):
+    """Of no inputs, y is the bias."""
+    check_linear(HostExecutor(), FLOAT32, rows, outputs, size)
+
+
+@NEEDS_COMPILER
 def test_without_a_bias():
     functions = cuda.functions(HostExecutor())
     rng = np.random.default_rng(0)

@@ -25,6 +25,7 @@ from cuda_support import (
     check_layer_norm,
     check_layer_norm_alone,
     check_linear,
+    check_wrong_offsets,
     sample,
 )
 
@@ -250,6 +251,23 @@ FUNCTIONS = {
         attention_1,
         ("lane < warps", "lane <= warps"),
         ("largest[warp] = x", "largest[warp + 1] = x"),
+    ),
+    "refused": (
+        "attention.cu",
+        partial(check_wrong_offsets, version=1),
+        ("batch.offsets[0] != 0", "false"),
+        ("batch.offsets[sequences] != batch.tokens", "false"),
+        ("length == 0", "false"),
+        ("length > static_cast<unsigned>(batch.longest)", "false"),
+        ("b < sequences", "b < sequences - 1"),
+        ("token < batch.tokens", "token < batch.tokens - 1"),
+        ("d < batch.head_size", "d < batch.head_size - 1"),
+        ("*batch.refused = wrong", "*batch.refused = 0"),
+    ),
+    "accepted_sequence": (
+        "attention.cu",
+        partial(check_wrong_offsets, version=1),
+        ("*batch.refused", "false"),
     ),
     "attention_forward_1": (
         "attention.cu",

@@ -17,6 +17,7 @@ from models_support import (
     suited_to,
 )
 from strict_arrays import (
+    RECORDING,
     StrictArray,
     StrictArrays,
     StrictExecutor,
@@ -421,6 +422,44 @@ def test_a_recorded_step_runs_the_decoder_at_labelled_tokens(model_class, on_gpu
         for name, gradient in expected_gradients.parameters.items():
             ours = gradients.parameters[name].host
             np.testing.assert_allclose(ours, gradient, rtol=0, atol=1e-11 * scale, err_msg=name)
+
+
+class Named(StrictExecutor):
+    """Writes down which kernels it runs while a graph is recorded, or runs again."""
+
+    def __init__(self, **settings):
+        super().__init__(seed=1, **settings)
+        self.recorded = set()
+
+    def launch(self, launch):
+        if RECORDING["on"]:
+            self.recorded.add(launch.kernel.split("<")[0])
+        super().launch(launch)
+
+
+@NEEDS_COMPILER
+def test_a_recorded_step_in_tf32():
+    """It has the bits of the call that is not recorded, which are others than without tf32."""
+    config = suited_to(AlbertForPreTraining, AlbertConfig(**SETTINGS))
+    call = random_batch(AlbertForPreTraining, config, np.random.default_rng(7), (2, 6))
+    calls = [with_labels(call, 5, seed) for seed in (0, 1)]
+    results = {}
+    for allow_tf32 in (False, True):
+        executor = Named(allow_tf32=allow_tf32)
+        model = random_model(AlbertForPreTraining, config)
+        model.to(Backend("cuda", executor, **cuda.functions(executor)), "float32")
+        captured = model.capture(gradients=True, **calls[0])
+        for each in calls:
+            loss, gradients = captured(**each)
+            expected, expected_gradients = model.loss_and_gradients(**each, packed=False)
+            assert_same(loss, expected.host)
+            for name, gradient in expected_gradients.parameters.items():
+                assert_same(gradients.parameters[name], gradient.host)
+        results[allow_tf32] = gradients.parameters
+        in_tf32 = {"attention_forward_3", "attention_backward_key_3", "attention_backward_query_3"}
+        assert in_tf32 & executor.recorded == (in_tf32 if allow_tf32 else set())
+    name = "albert.embeddings.word_embeddings.weight"
+    assert np.any(results[True][name].host != results[False][name].host)
 
 
 @NEEDS_COMPILER

@@ -2,8 +2,10 @@
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
+from strict_arrays import StrictArray, strict
 
 from albert_np.outputs import Gradients
 from albert_np.training.loop import MAX_NORM, train
@@ -13,6 +15,8 @@ from albert_np.training.optimizers import (
     clip_gradients,
     linear_schedule,
 )
+
+HALVES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
 
 
 def adamw_by_formula(parameter, gradients, lr, beta1, beta2, eps, weight_decay):
@@ -74,6 +78,29 @@ def test_arrays_are_changed_in_place_and_keep_their_dtype():
     assert (array < 1).all()
 
 
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_parameters_in_halves_are_the_rounded_ones_of_float32(dtype):
+    """Steps too small for a half's last digit add up; g² and eps too small for float16 count."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=50).astype(dtype)
+    gradients = (1e-4 * rng.normal(size=(20, 50))).astype(dtype)
+    parameters = {"weight": start.copy()}, {"weight": start.astype(np.float32)}
+    half, single = map(AdamW, parameters)
+    for gradient in gradients:
+        half.step({"weight": gradient}, lr=1e-4)
+        single.step({"weight": gradient.astype(np.float32)}, lr=1e-4)
+    ours, expected = (each["weight"] for each in parameters)
+    assert ours.dtype == dtype and np.any(ours != start)
+    np.testing.assert_array_equal(ours, expected.astype(dtype))
+
+
+def test_a_gradient_of_zero_moves_no_parameter_of_float16():
+    """eps is 0 in float16: the step would be 0 / 0."""
+    parameters = {"weight": np.ones(2, np.float16)}
+    AdamW(parameters, weight_decay=0).step({"weight": np.zeros(2, np.float16)}, lr=0.1)
+    np.testing.assert_array_equal(parameters["weight"], np.ones(2))
+
+
 def test_clipping_keeps_directions_and_bounds_the_common_norm():
     gradients = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
     assert clip_gradients(gradients, 1.0) == 5.0
@@ -85,6 +112,34 @@ def test_clipping_leaves_small_gradients_alone():
     gradients = {"a": np.array([0.3])}
     assert clip_gradients(gradients, 1.0) == pytest.approx(0.3, rel=1e-15)
     assert gradients["a"][0] == 0.3
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_clipping_in_halves(dtype):
+    """Neither squares beyond float16's largest number, nor a scale below its smallest, are lost."""
+    gradients = {"a": np.full(1000, 3e4).astype(dtype), "b": np.ones(7, dtype)}
+    exact = np.concatenate([array.astype(np.float64) for array in gradients.values()])
+    norm, max_norm = np.linalg.norm(exact), 1e-3
+    # A square and a sum of a thousand in float32, halved by the root.
+    assert clip_gradients(gradients, max_norm) == pytest.approx(norm, rel=1000 * 2.0**-24)
+    actual = np.concatenate(list(gradients.values()))
+    # The floor: half a unit in the last place, of float16's numbers below the normal ones too.
+    info = ml_dtypes.finfo(dtype)
+    eps, smallest = float(info.eps), float(info.smallest_subnormal)
+    expected = exact * max_norm / norm
+    assert actual.dtype == dtype
+    np.testing.assert_allclose(
+        actual.astype(np.float64), expected, rtol=0.51 * eps, atol=0.51 * smallest
+    )
+
+
+def test_clipping_waits_once(monkeypatch):
+    waits = []
+    show = StrictArray.__float__
+    monkeypatch.setattr(StrictArray, "__float__", lambda self: waits.append(1) or show(self))
+    gradients = {name: strict([3.0, 4.0]) for name in "abc"}
+    assert clip_gradients(gradients, 1.0) == pytest.approx(5 * 3**0.5, rel=1e-15)
+    assert len(waits) == 1
 
 
 def test_training_clips_before_each_step():

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from albert_np.encoder import wide
+
 
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
@@ -12,10 +14,14 @@ class AdamW:
 
     in this order of operations, which is that of `torch.optim.AdamW`.
 
+    In float16, g² and eps are 0 before they meet, and in bfloat16 most steps are smaller than the
+    last digit of what they are added to: for such parameters all of this is computed in float32.
+
     Parameters
     ----------
     parameters : dict of str to array
-        Changed in place by `step`.
+        Changed in place by `step`; of float16 or bfloat16 each is then the rounded copy of one in
+        float32, which is taken from it here, once.
     betas : (float, float), optional
         Decay of the running means of the gradient and of its square.
     eps : float, optional
@@ -35,8 +41,9 @@ class AdamW:
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         self.undecayed = frozenset(undecayed)
         self.steps = dict.fromkeys(parameters, 0)
-        self.means = {name: np.zeros_like(array) for name, array in parameters.items()}
-        self.squares = {name: np.zeros_like(array) for name, array in parameters.items()}
+        self.exact = {name: wide(array) for name, array in parameters.items()}
+        self.means = {name: np.zeros_like(array) for name, array in self.exact.items()}
+        self.squares = {name: np.zeros_like(array) for name, array in self.exact.items()}
 
     def step(self, gradients, lr):
         """Move the parameters against the gradients.
@@ -50,7 +57,8 @@ class AdamW:
         """
         beta1, beta2 = self.betas
         for name, gradient in gradients.items():
-            parameter, mean, square = self.parameters[name], self.means[name], self.squares[name]
+            parameter, mean, square = self.exact[name], self.means[name], self.squares[name]
+            gradient = wide(gradient)
             self.steps[name] += 1
             step_size = lr / (1 - beta1 ** self.steps[name])
             root_correction = (1 - beta2 ** self.steps[name]) ** 0.5
@@ -60,6 +68,8 @@ class AdamW:
             square *= beta2
             square += (1 - beta2) * gradient * gradient
             parameter -= step_size * mean / (np.sqrt(square) / root_correction + self.eps)
+            if parameter is not self.parameters[name]:
+                self.parameters[name][...] = parameter
 
 
 def biases_and_layer_norms(parameters):
@@ -69,6 +79,9 @@ def biases_and_layer_norms(parameters):
 
 def clip_gradients(gradients, max_norm):
     """Scale the gradients in place so that their common norm is at most `max_norm`.
+
+    Of float16 and bfloat16, the sums and products are float32's. On a GPU there is one wait, for
+    the norm.
 
     Parameters
     ----------
@@ -80,11 +93,15 @@ def clip_gradients(gradients, max_norm):
     float
         The norm before.
     """
-    norm = sum(float(np.vdot(gradient, gradient)) for gradient in gradients.values()) ** 0.5
+    norm = float(sum(_sum_of_squares(wide(gradient)) for gradient in gradients.values())) ** 0.5
     if norm > max_norm:
         for gradient in gradients.values():
-            gradient *= max_norm / norm
+            gradient[...] = wide(gradient) * (max_norm / norm)
     return norm
+
+
+def _sum_of_squares(array):
+    return np.vdot(array, array).astype(np.float64)
 
 
 def linear_schedule(lr, steps, warmup_steps):

@@ -23,13 +23,15 @@ constexpr int QUERY = 0, KEY = 1, VALUE = 2;
 
 // Where the sequences lie, and how (tokens, 3, heads, head_size) is cut. `offsets` of a packed batch
 // tell where each sequence starts; those of a padded one, where it is null, start `longest` apart.
+// `refused`, of a packed batch, is forward's word to backward: whether the offsets are wrong.
 struct Batch {
     const long long* offsets;
     const unsigned char* mask;  // (tokens,), 0 where a key is masked; or null
     double scale;               // 1 / √D
+    int* refused;
     int tokens, longest, heads, head_size;
 };
-static_assert(sizeof(Batch) == 40, "as BATCH of attention.py");
+static_assert(sizeof(Batch) == 48, "as BATCH of attention.py");
 
 struct Sequence {
     int start, length;
@@ -57,6 +59,34 @@ __device__ __forceinline__ T* context_row(T* context, const Batch& batch, int to
 // The place of one row's L or δ: (heads, tokens).
 __device__ __forceinline__ long long at_row(const Batch& batch, int token, int head) {
     return static_cast<long long>(head) * batch.tokens + token;
+}
+
+// Forward: whether the offsets are wrong: they do not rise from 0 to the number of tokens, or a
+// sequence is longer than the longest. Then no number of the context is one; the blocks of a head share
+// its rows. All threads of the block must ask: offsets may lie on the GPU, where nobody waits to look.
+template <class T>
+__device__ __forceinline__ bool refused(const Batch& batch, T* context) {
+    if (!batch.offsets) return false;
+    const int sequences = gridDim.z, block = blockIdx.z * gridDim.x + blockIdx.x;
+    int wrong = batch.offsets[0] != 0 || batch.offsets[sequences] != batch.tokens;
+    for (int b = threadIdx.x; b < sequences; b += blockDim.x) {
+        // Unsigned: large where the offsets fall.
+        const auto length = static_cast<unsigned long long>(batch.offsets[b + 1]) - batch.offsets[b];
+        wrong |= length == 0 || length > static_cast<unsigned>(batch.longest);
+    }
+    wrong = __syncthreads_or(wrong);
+    if (block == 0 && blockIdx.y == 0 && threadIdx.x == 0) *batch.refused = wrong;
+    if (!wrong) return false;
+    const int blocks = gridDim.x * gridDim.z;
+    for (int token = block; token < batch.tokens; token += blocks)
+        for (int d = threadIdx.x; d < batch.head_size; d += blockDim.x)
+            context_row(context, batch, token, blockIdx.y)[d] = narrow<T>(not_a_number<wide<T>>());
+    return true;
+}
+// Backward: a sequence that was not refused; else one of no tokens.
+__device__ __forceinline__ Sequence accepted_sequence(const Batch& batch, int b) {
+    if (batch.refused && *batch.refused) return {0, 0};
+    return sequence_of(batch, b);
 }
 
 // Whether every key of a sequence is masked. All threads of the block must ask.
@@ -111,6 +141,7 @@ __global__ void attention_forward_1(const T* query_key_value, T* context, wide<T
     DYN_SHARED(wide<T>, scores);
     const int query = blockIdx.x, head = blockIdx.y, D = batch.head_size;
     const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (refused(batch, context)) return;
     if (query >= sequence.length) return;
     const bool none_real = all_masked(batch, sequence);
     const int token = sequence.start + query;
@@ -145,9 +176,13 @@ __global__ void attention_forward_1(const T* query_key_value, T* context, wide<T
 
 // δ of every row: one warp a row of a head. Grid: (tokens, heads).
 //
+// Of a batch that was refused, no number of the gradient is one: the rows are written here, and by
+// nobody else.
+//
 // Bytes: dc and c once.
 template <class T>
-__global__ void attention_delta_1(const T* dcontext, const T* context, wide<T>* delta, Batch batch) {
+__global__ void attention_delta_1(const T* dcontext, const T* context, wide<T>* delta,
+                                  T* dquery_key_value, Batch batch) {
     const int token = blockIdx.x, head = blockIdx.y;
     const T* dc = context_row(dcontext, batch, token, head);
     const T* c = context_row(context, batch, token, head);
@@ -155,6 +190,11 @@ __global__ void attention_delta_1(const T* dcontext, const T* context, wide<T>* 
     for (int d = threadIdx.x; d < batch.head_size; d += WARP_SIZE) sum += widen(dc[d]) * widen(c[d]);
     sum = warp_sum(sum);
     if (threadIdx.x == 0) delta[at_row(batch, token, head)] = sum;
+    if (!batch.refused || !*batch.refused) return;
+    for (int d = threadIdx.x; d < batch.head_size; d += WARP_SIZE)
+        for (int part = QUERY; part <= VALUE; part++)
+            row_of(dquery_key_value, batch, part, token, head)[d] =
+                narrow<T>(not_a_number<wide<T>>());
 }
 
 // p̃ and ds of one query and one key.
@@ -184,7 +224,7 @@ __global__ void attention_backward_query_1(const T* dcontext, const T* query_key
                                            T* dquery_key_value, Batch batch, Dropout dropout) {
     DYN_SHARED(wide<T>, dscores);
     const int query = blockIdx.x, head = blockIdx.y;
-    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    const Sequence sequence = accepted_sequence(batch, blockIdx.z);
     if (query >= sequence.length) return;
     const bool none_real = all_masked(batch, sequence);
     for (int j = threadIdx.x; j < sequence.length; j += blockDim.x)
@@ -209,7 +249,7 @@ __global__ void attention_backward_key_1(const T* dcontext, const T* query_key_v
                                          T* dquery_key_value, Batch batch, Dropout dropout) {
     DYN_SHARED(wide<T>, probabilities);
     const int key = blockIdx.x, head = blockIdx.y;
-    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    const Sequence sequence = accepted_sequence(batch, blockIdx.z);
     if (key >= sequence.length) return;
     wide<T>* dscores = probabilities + sequence.length;
     const bool none_real = all_masked(batch, sequence);
@@ -334,6 +374,7 @@ attention_forward_2(const T* query_key_value, T* context, wide<T>* log_sum_exp, 
     wide<T>* values = keys + TILE * (D_MAX + 1);
     const int first_query = blockIdx.x * TILE, head = blockIdx.y;
     const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (refused(batch, context)) return;
     if (first_query >= sequence.length) return;
     const bool none_real = all_masked(batch, sequence);
     const int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS;
@@ -438,7 +479,7 @@ attention_backward_query_2(const T* dcontext, const T* query_key_value, const wi
     wide<T>* keys = gradients + TILE * (D_MAX + 1);
     wide<T>* values = keys + TILE * (D_MAX + 1);
     const int first_query = blockIdx.x * TILE, head = blockIdx.y, D = batch.head_size;
-    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    const Sequence sequence = accepted_sequence(batch, blockIdx.z);
     if (first_query >= sequence.length) return;
     const bool none_real = all_masked(batch, sequence);
     const long long stride = 3LL * batch.heads * D, context_stride = (long long)batch.heads * D;
@@ -475,7 +516,7 @@ attention_backward_key_2(const T* dcontext, const T* query_key_value, const wide
     wide<T>* queries = values + TILE * (D_MAX + 1);
     wide<T>* gradients = queries + TILE * (D_MAX + 1);
     const int first_key = blockIdx.x * TILE, head = blockIdx.y, D = batch.head_size;
-    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    const Sequence sequence = accepted_sequence(batch, blockIdx.z);
     if (first_key >= sequence.length) return;
     const bool none_real = all_masked(batch, sequence);
     const long long stride = 3LL * batch.heads * D, context_stride = (long long)batch.heads * D;
@@ -836,6 +877,7 @@ attention_forward_3(const T* query_key_value, T* context, float* log_sum_exp, Ba
     T* values = keys + 2 * COLUMNS * PITCH<T, D_MAX>;
     const int first_query = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
     const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (refused(batch, context)) return;
     if (first_query >= sequence.length) return;
     const bool none_real = all_masked(batch, sequence);
     const long long stride = 3LL * batch.heads * D;
@@ -919,7 +961,7 @@ attention_backward_query_3(const T* dcontext, const T* query_key_value, const fl
     T* keys = gradients + ROWS * PITCH<T, D_MAX>;
     T* values = keys + 2 * COLUMNS * PITCH<T, D_MAX>;
     const int first_query = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
-    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    const Sequence sequence = accepted_sequence(batch, blockIdx.z);
     if (first_query >= sequence.length) return;
     const bool none_real = all_masked(batch, sequence);
     const long long stride = 3LL * batch.heads * D;
@@ -972,7 +1014,7 @@ attention_backward_key_3(const T* dcontext, const T* query_key_value, const floa
     T* queries = values + ROWS * PITCH<T, D_MAX>;
     T* gradients = queries + 2 * COLUMNS * PITCH<T, D_MAX>;
     const int first_key = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
-    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    const Sequence sequence = accepted_sequence(batch, blockIdx.z);
     if (first_key >= sequence.length) return;
     const bool none_real = all_masked(batch, sequence);
     const long long stride = 3LL * batch.heads * D;
@@ -1182,6 +1224,7 @@ attention_forward_4(const __grid_constant__ TensorMap rows, T* context, float* l
     SHARED(PhaseBarrier, barriers, [1 + 3 * STAGES]);
     const int first_query = blockIdx.x * WARPGROUPS<D_MAX> * PANEL, head = blockIdx.y;
     const Sequence sequence = sequence_of(batch, blockIdx.z);
+    if (refused(batch, context)) return;
     if (first_query >= sequence.length) return;
     const bool none_real = all_masked(batch, sequence);
     // Warpgroups that have rows; another has nothing to do.
@@ -1309,7 +1352,7 @@ __device__ __forceinline__ void backward_of_rows(const TensorMap* dcontext, cons
     DYN_SHARED(T, dynamic);
     SHARED(PhaseBarrier, barriers, [1 + 2 * STAGES]);
     const int first_row = blockIdx.x * MOST_GROUPS * PANEL, head = blockIdx.y;
-    const Sequence sequence = sequence_of(batch, blockIdx.z);
+    const Sequence sequence = accepted_sequence(batch, blockIdx.z);
     if (first_row >= sequence.length) return;
     const bool none_real = all_masked(batch, sequence);
     const int groups = min(MOST_GROUPS, (sequence.length - first_row + PANEL - 1) / PANEL);

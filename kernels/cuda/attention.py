@@ -24,6 +24,7 @@ BATCH = np.dtype(
         ("offsets", np.uintp),
         ("mask", np.uintp),
         ("scale", np.float64),
+        ("refused", np.uintp),
         ("tokens", np.int32),
         ("longest", np.int32),
         ("heads", np.int32),
@@ -69,6 +70,8 @@ def attention_forward(
     dropout : Dropout, optional
         Applied to the probabilities.
     packed : PackedBatch, optional
+        Where its offsets are on the device, and do not rise from 0 to T, no number of the context
+        is one, and none of the gradient.
     version : int, optional
         Of the kernel; the fastest that fits by default.
 
@@ -90,9 +93,10 @@ def attention_forward(
     (query_key_value,) = checked(executor, Argument("query_key_value", query_key_value, shape))
     tokens = math.prod(shape[:-1])
     head_size = columns // (3 * num_attention_heads)
-    offsets, (sequences, longest) = None, shape[:2]
+    offsets, refused, (sequences, longest) = None, None, shape[:2]
     if packed is not None:
         offsets, (sequences, longest) = checked_offsets(executor, packed, tokens), packed.shape
+        refused = executor.empty((1,), np.int32)
     for what, count in (("sequences", sequences), ("heads", num_attention_heads)):
         if count > launcher.LARGEST_GRID:
             raise ValueError(
@@ -102,7 +106,8 @@ def attention_forward(
     if attention_mask is not None:
         mask = checked_mask(executor, attention_mask, shape[:-1])
     scale = 1 / math.sqrt(head_size)
-    batch = Struct(BATCH, (offsets, mask, scale, tokens, longest, num_attention_heads, head_size))
+    sizes = tokens, longest, num_attention_heads, head_size
+    batch = Struct(BATCH, (offsets, mask, scale, refused, *sizes))
     drop = dropout_struct(
         executor, dropout and dropout._replace(packed=packed), (sequences, longest, longest)
     )
@@ -151,7 +156,8 @@ def attention_backward(executor, dcontext, cache, version=None):
     problem = problem._replace(aligned=aligned)
     delta = executor.empty(log_sum_exp.shape, log_sum_exp.dtype)
     dquery_key_value = executor.empty(query_key_value.shape, query_key_value.dtype)
-    launch(executor, FILE, launcher.attention_delta(problem), dcontext, context, delta, batch)
+    plan = launcher.attention_delta(problem)
+    launch(executor, FILE, plan, dcontext, context, delta, dquery_key_value, batch)
     for plan in launcher.attention_backward(problem, version):
         rows = _rows(dcontext, 1, problem, plan), _rows(query_key_value, 3, problem, plan)
         arguments = (log_sum_exp, delta, dquery_key_value, batch, drop)
@@ -169,6 +175,8 @@ def _rows(array, parts, problem, plan):
 def checked_offsets(executor, packed, tokens):
     """Where each sequence starts, on the device. They are looked at where that costs no wait.
 
+    Where it does, the kernels look: no result of offsets that are wrong is a number.
+
     Raises
     ------
     ValueError
@@ -178,6 +186,10 @@ def checked_offsets(executor, packed, tokens):
     if tuple(offsets.shape) != (packed.shape[0] + 1,):
         raise ValueError(
             f"packed.offsets has shape {tuple(offsets.shape)}; expected ({packed.shape[0] + 1},)"
+        )
+    if tokens > math.prod(packed.shape):
+        raise ValueError(
+            f"query_key_value has {tokens} tokens; packed.shape, {packed.shape}, has fewer places"
         )
     if isinstance(offsets, np.ndarray):
         lengths = np.diff(offsets)

@@ -68,6 +68,8 @@ def linear_cross_entropy_forward(executor, x, weight, bias, labels, version=None
     E, V = columns_of(executor, "x", x), columns_of(executor, "bias", bias)
     if x.ndim != 2:
         raise ValueError(f"x has shape {x.shape}; expected (T, E)")
+    if V == 0:
+        raise ValueError("bias has shape (0,); expected a vocabulary of one word or more")
     x, weight, bias = checked(
         executor,
         Argument("x", x, x.shape),

@@ -19,6 +19,8 @@ from albert_np.kernels.cuda.launcher import STATIC_SHARED
 # what it declares itself is part.
 UNASKED_SHARED = 48 * 1024 - STATIC_SHARED
 OLDEST = (7, 5)  # the oldest GPUs that the kernels are compiled for in the tests
+# The first with bfloat16, with NumPy 2's rules for the dtype of a result, and with put_along_axis.
+OLDEST_CUPY = 14
 OPTIONS = ("-std=c++17",)
 FIRST_WITH_MAPS = 12000  # the release of CUDA whose driver makes tensor maps
 MAP_BYTES, MAP_ALIGNMENT = 128, 64
@@ -96,7 +98,8 @@ class CupyExecutor:
     """Runs launches on CuPy arrays, on the current stream, without waiting for them.
 
     Each kernel is compiled when it is first launched, and kept on disk: by CuPy, in its own cache,
-    what it compiles; the others by `machine_code`.
+    what it compiles (before 14.2, it compiles most of that anew in each process: a few seconds);
+    the others by `machine_code`.
 
     Parameters
     ----------
@@ -108,7 +111,7 @@ class CupyExecutor:
     Raises
     ------
     ImportError
-        If CuPy or nvmath-python is not installed.
+        If CuPy, 14 or later, or nvmath-python is not installed.
     GpuError
         If there is no driver, no GPU, or too old a one.
     """
@@ -121,6 +124,11 @@ class CupyExecutor:
                 "the back end 'cuda' needs the library cupy, which is not installed: "
                 "python -m pip install 'albert-np[cuda]'"
             ) from None
+        if int(cupy.__version__.split(".")[0]) < OLDEST_CUPY:
+            raise ImportError(
+                f"the back end 'cuda' needs the library cupy, {OLDEST_CUPY} or later; "
+                f"{cupy.__version__} is installed: python -m pip install 'albert-np[cuda]'"
+            )
         self.cupy = cupy
         self.sources = Path(sources)
         try:
@@ -151,6 +159,8 @@ class CupyExecutor:
         ------
         ValueError
             If it is on another GPU than the current one, or its library does not share it.
+        TypeError
+            If its dtype is none of CuPy's.
         """
         if not isinstance(values, self.cupy.ndarray):
             if not on_gpu(values):
@@ -165,8 +175,9 @@ class CupyExecutor:
             return self.cupy.asarray(values)
         try:
             return self.cupy.from_dlpack(values)
-        except BufferError as error:
-            raise ValueError(f"{name} cannot be taken from where it lies: {error}") from None
+        except (BufferError, NotImplementedError, TypeError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name} cannot be taken from where it lies: {error}") from None
 
     def copied(self, values):
         """Values in an array of their own on the GPU, that `write` may write to."""

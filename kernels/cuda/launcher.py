@@ -64,7 +64,7 @@ class Problem(NamedTuple):
 
     @property
     def in_packs(self):
-        return self.aligned and self.columns % self.pack == 0
+        return self.aligned and self.columns > 0 and self.columns % self.pack == 0
 
 
 def chosen(version, fitting):

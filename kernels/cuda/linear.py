@@ -1,5 +1,7 @@
 """The linear map: products by the executor, the bias's gradient by `linear.cu`."""
 
+import math
+
 import numpy as np
 
 from albert_np.functions.linear import LinearCache
@@ -44,8 +46,8 @@ def linear_forward(executor, x, weight, bias=None):
         arguments.append(Argument("bias", bias, (outputs,)))
     x, weight, *_ = checked(executor, *arguments)
     y = executor.empty((*x.shape[:-1], outputs), x.dtype)
-    rows = x.reshape(-1, columns)
-    executor.multiply(rows, weight.T, y.reshape(-1, outputs), bias)
+    rows = math.prod(x.shape[:-1])  # which no library can tell of rows without numbers
+    executor.multiply(x.reshape(rows, columns), weight.T, y.reshape(rows, outputs), bias)
     return y, LinearCache(x, weight, bias is not None)
 
 
@@ -80,10 +82,11 @@ def linear_backward(executor, dy, cache, into=None):
     shapes = {"dweight": weight.shape} | ({"dbias": (outputs,)} if has_bias else {})
     into = checked_slots(executor, into and into[: len(shapes)], x.dtype, **shapes)
     dx = executor.empty(x.shape, x.dtype)
-    dy_rows = dy.reshape(-1, outputs)
-    executor.multiply(dy_rows, weight, dx.reshape(-1, columns))
+    rows = math.prod(x.shape[:-1])
+    dy_rows = dy.reshape(rows, outputs)
+    executor.multiply(dy_rows, weight, dx.reshape(rows, columns))
     dweight = executor.empty(weight.shape, x.dtype) if into is None else into[0]
-    executor.multiply(dy_rows.T, x.reshape(-1, columns), dweight, add=into is not None)
+    executor.multiply(dy_rows.T, x.reshape(rows, columns), dweight, add=into is not None)
     dbias = None
     if has_bias:
         (dbias,) = _sum_of_rows(executor, dy_rows, None if into is None else into[1:])
