@@ -16,6 +16,7 @@ from benchmarks_cuda_support import (
     SETTINGS,
     SMALL,
     FakeEvents,
+    FaultyExecutor,
     small_case,
     stand_in_machine,
 )
@@ -864,6 +865,47 @@ def test_where_its_process_does_not_start_nothing_is_said_of_a_version(
         "not measured: what is not the default yet was not tried: its process ended with" in printed
     )
     assert not list(tmp_path.iterdir())
+
+
+@NEEDS_COMPILER
+def test_every_version_that_is_tried_is_run_for_the_sanitizer(attempts, monkeypatch):
+    assert sanitize.wrong_versions(stand_in_machine()) == []
+    monkeypatch.setattr(FaultyExecutor, "kernel", "attention_forward_4")
+    monkeypatch.setattr(FaultyExecutor, "fault", "is wrong")
+    wrong = sanitize.wrong_versions(stand_in_machine(FaultyExecutor()))
+    assert wrong == ["attention_forward, float16, cuda version 4"]
+
+
+SANITIZER = """\
+#!/bin/sh
+echo "$*" >> asked
+case "$*" in
+    *memcheck*trial) sleep 600 & echo $! > child; wait ;;
+    *racecheck*trial) exit 9 ;;
+esac
+"""
+
+
+def test_the_sanitizer_is_killed_with_what_it_runs(attempts, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sanitizer").write_text(SANITIZER)
+    (tmp_path / "sanitizer").chmod(0o700)
+    monkeypatch.setattr(sanitize, "SANITIZER", str(tmp_path / "sanitizer"))
+    monkeypatch.setattr(sanitize, "SECONDS_OF_TRIAL", 2)
+    monkeypatch.setattr(machine, "gpu", stand_in_machine)
+    assert command.main(["cuda", "--sanitize"]) == 1
+    assert capsys.readouterr().out == (
+        "faults found by: memcheck in what is not the default yet, which did not end within 2 "
+        "seconds, racecheck in what is not the default yet\n"
+    )
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.split()[1] for line in asked] == 2 * list(sanitize.TOOLS)
+    assert [line.endswith(" trial") for line in asked] == [False] * 4 + [True] * 4
+    process = Path("/proc") / (tmp_path / "child").read_text().strip()
+    assert not process.exists() or "\nState:\tZ" in (process / "status").read_text()
+    attempts.clear()
+    assert command.main(["cuda", "--sanitize"]) == 0
+    assert len((tmp_path / "asked").read_text().splitlines()) == 12
 
 
 # What is printed.
