@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -733,14 +734,26 @@ def attempts(stand_in, monkeypatch):
 
 @pytest.fixture
 def tried(attempts, tmp_path, monkeypatch, capsys):
-    """Run the command with a fault in a kernel; its status, the results, what it printed."""
+    """Run the command with a fault in a kernel; its status, the results, what it printed.
+
+    None of its processes outlives it.
+    """
     script = Path(__file__).parent / "benchmarks_cuda_trial.py"
+    processes = []
+
+    class Recorded(subprocess.Popen):
+        def __init__(self, *arguments, **settings):
+            processes.append(self)
+            super().__init__(*arguments, **settings)
+
+    monkeypatch.setattr(trial.subprocess, "Popen", Recorded)
 
     def run(kernel="none", fault="", seconds=60):
         monkeypatch.setattr(trial, "COMMAND", [sys.executable, str(script), kernel, fault])
         monkeypatch.setattr(trial, "SILENCE", seconds)
         path = tmp_path / "a.json"
         status = command.main(["cuda", "--json", str(path)])
+        assert all(process.poll() is not None for process in processes)
         return status, results.read(path)["trial"], capsys.readouterr().out
 
     return run
@@ -838,14 +851,16 @@ def test_the_last_minute_is_kept_for_what_is_to_be_tried(attempts, tmp_path, mon
     monkeypatch.setattr(measure, "measure", lambda case, *others: case.named)
     given = []
     monkeypatch.setattr(trial, "run", lambda *arguments: given.append(arguments[2]) or ([], []))
+    here = stand_in_machine()._replace(tidy=lambda: given.append("tidy"))
     for late in (1, trial.SECONDS + 1):
         now = iter([0.0])
         at = cuda_run.SECONDS - late
         monkeypatch.setattr(cuda_run.time, "monotonic", lambda now=now, at=at: next(now, at))
         path = tmp_path / f"{late}.json"
-        _, left, _ = cuda_run.run(stand_in_machine(), path, [], lambda *step: None)
+        _, left, _ = cuda_run.run(here, path, [], lambda *step: None)
         assert left == ([case.named] if late == 1 else [])
-    assert given == [trial.SECONDS, trial.SECONDS + 1]  # and what is left otherwise
+    # What is left if that is more; and the memory, that of what was measured before, too.
+    assert given == ["tidy", trial.SECONDS, "tidy", "tidy", trial.SECONDS + 1]
 
 
 def test_with_kernels_of_the_users_own_nothing_is_tried(attempts, tmp_path, monkeypatch):
@@ -865,6 +880,33 @@ def test_where_its_process_does_not_start_nothing_is_said_of_a_version(
         "not measured: what is not the default yet was not tried: its process ended with" in printed
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_the_table_of_trials_has_a_row_for_each_outcome():
+    check = {"error": 1e-3, "limit": 2e-3, "correct": True}
+    wrong = check | {"error": 3e-3, "correct": False}
+
+    def record(batch_size, *contenders):
+        names = "cuda", "cuda version 4", "cuda, packed", "cuda version 4, packed"
+        named = small_case("attention", "backward").named | {"batch_size": batch_size, "version": 4}
+        return named | {"contenders": dict(zip(names, contenders, strict=False))}
+
+    def timing(*seconds):
+        return check | {"seconds": seconds}
+
+    records = [
+        record(1, timing(3.0, 3.0), timing(2.0, 2.0), timing(1.0, 4.0), timing(2.0, 2.0)),
+        record(2, timing(1.0, 1.0), timing(2.0, 2.0), timing(1.0, 1.0), wrong),
+        record(3, check, check, check, wrong | {"error": 5e-3}),
+        record(4, wrong, timing(1.0, 1.0), check, wrong | {"error": None}),
+    ]
+    work = "attention version 4, backward", "float32"
+    assert table.trial_table(records)[1] == [
+        [*work, VERSION, "right", "4", "1.00 (0.50–1.50)"],
+        [*work, PACKED, "right", "1", "1.25 (1.25–1.25)"],
+        [*work, PACKED, "wrong, at worst 5.0e-03 > 2.0e-03", "2", ""],
+        [*work, PACKED, "raised, not finite, or of another shape or dtype", "1", ""],
+    ]
 
 
 @NEEDS_COMPILER
