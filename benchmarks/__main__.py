@@ -121,7 +121,10 @@ def run_cuda(options):
 def report_cuda(found, left, failed, options):
     """Print all contenders, what was left out, each work, and last the short table; draw."""
     console, records, passes = screen(), found.get("cuda", []), found.get("cache", [])
-    console.print(table.for_the_screen(*table.timed_table(records)))
+    tried = found.get("trial", [])
+    for each in (records, tried):
+        if each:
+            console.print(table.for_the_screen(*table.timed_table(each)))
     lines = (
         *table.left_out(records),
         *(f"not measured: {each}" for each in failed),
@@ -136,6 +139,8 @@ def report_cuda(found, left, failed, options):
     console.print(table.for_the_screen(*table.cuda_table(records)))
     if passes:
         console.print(table.for_the_screen(*table.cache_table(passes)))
+    if tried:
+        console.print(table.for_the_screen(*table.trial_table(tried)))
     console.print(table.for_the_screen(*table.cuda_summary(records)))
     console.print(table.caption(found), soft_wrap=True)
     if left:

@@ -154,6 +154,8 @@ def work_title(record):
     """What was done."""
     work = record["work"]
     function, _, direction = work.rpartition("_")
+    if "version" in record:  # of a kernel that is tried
+        function += f" version {record['version']}"
     models = {
         "forward": "AlbertModel, forward",
         "training": "AlbertForMaskedLM, loss and gradients",

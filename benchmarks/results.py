@@ -6,7 +6,10 @@ import os
 from albert_np.errors import FileFormatError
 from albert_np.files import replacing
 
-SECTIONS = ("kernels", "threads", "model", "training", "memory", "scaling", "cuda", "cache")
+SECTIONS = (
+    *("kernels", "threads", "model", "training", "memory", "scaling"),
+    *("cuda", "cache", "trial"),  # of a GPU
+)
 
 
 def check_writable(path):

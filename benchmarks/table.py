@@ -80,12 +80,10 @@ def roof_cell(name, record):
 
 
 def contender_cells(record, name, contender, peers, has_padding):
-    error = "raised, not finite, or of another shape or dtype"
-    if contender["error"] is not None:
-        error = f"{contender['error']:.1e} ≤ {contender['limit']:.1e}"
-    if not contender["correct"]:
-        error = error.replace("≤", ">")
-        return ["wrong, not timed", *[""] * (len(peers) + 2 + has_padding), error]
+    error = error_cell(contender)
+    if "seconds" not in contender:
+        said = "not timed" if contender["correct"] else "wrong, not timed"
+        return [said, *[""] * (len(peers) + 2 + has_padding), error]
     seconds = contender["seconds"]
     against = [
         f"{ratios(timed(record)[peer]['seconds'], seconds):.2f}"
@@ -100,6 +98,16 @@ def contender_cells(record, name, contender, peers, has_padding):
         is_padded = record["operations"] != record["padded_operations"]
         cells.append(f"{ratios(padded, seconds):.0%}" if is_padded else "")
     return [milliseconds(seconds), *against, *cells, megabytes(above(contender)), error]
+
+
+def error_cell(contender):
+    """How far from float64 it was, and may be."""
+    if contender["error"] is not None:
+        sign = "≤" if contender["correct"] else ">"
+        return f"{contender['error']:.1e} {sign} {contender['limit']:.1e}"
+    if "raised" in contender:
+        return f"raised: {contender['raised']}"
+    return contender.get("ended", "raised, not finite, or of another shape or dtype")
 
 
 def cuda_table(records):
@@ -255,6 +263,50 @@ def repetition_cells(record, name):
     ]
 
 
+def trial_table(records):
+    """What became of each version that is not the default yet: a row for each outcome."""
+    columns = ["work", "type", "by", "outcome", "works", "times as fast as the default"]
+    groups = {}
+    for record in records:
+        for name, contender in record["contenders"].items():
+            if default_of(name, record) != name:
+                group = *group_title(record), name, outcome(contender)
+                groups.setdefault(group, []).append(record)
+    rows = []
+    for (*group, name, became), of in groups.items():
+        if became == "wrong":
+            worst = max((each["contenders"][name] for each in of), key=lambda each: each["error"])
+            became = f"wrong, at worst {error_cell(worst)}"
+        rows.append([*group, name, became, f"{len(of)}", times_as_fast_as_default(name, of)])
+    works = [*dict.fromkeys(row[0] for row in rows)]
+    return columns, sorted(rows, key=lambda row: works.index(row[0]))
+
+
+def default_of(name, record):
+    """With what a version that is tried is compared; of anyone else, the name itself."""
+    return name.replace(f" version {record['version']}", "")
+
+
+def outcome(contender):
+    """Right, wrong, or what happened instead."""
+    if contender["error"] is None:
+        return error_cell(contender)
+    return "right" if contender["correct"] else "wrong"
+
+
+def times_as_fast_as_default(name, records):
+    """Of the works in which both were timed, the median, minimum and maximum."""
+    pairs = [(timed(record), default_of(name, record)) for record in records]
+    return summary_cell(
+        [
+            ratios(found[default]["seconds"], found[name]["seconds"]).median
+            for found, default in pairs
+            if name in found and default in found
+        ],
+        ".2f",
+    )
+
+
 def left_for_want_of_time(records):
     """Works that were not begun, named without their shapes: a line for each kind."""
     counts = Counter(", ".join(group_title(record)) for record in records)
@@ -319,6 +371,7 @@ TABLES = {
     "scaling": timed_table,
     "cuda": cuda_summary,
     "cache": cache_table,
+    "trial": trial_table,
 }
 
 

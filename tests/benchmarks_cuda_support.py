@@ -1,5 +1,8 @@
 """The CPU in the place of a GPU, for the tests of its benchmarks."""
 
+import os
+import time
+
 import ml_dtypes  # noqa: F401  NumPy knows bfloat16 from then on
 import numpy as np
 from strict_arrays import StrictExecutor
@@ -8,6 +11,7 @@ from albert_np import AlbertConfig
 from albert_np.backend import Backend
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.host import HostExecutor
+from benchmarks.cuda import measure, roofs
 from benchmarks.cuda.cases import ROW_FUNCTIONS, Case
 from benchmarks.cuda.contenders import Given
 from benchmarks.cuda.machine import Clock, Machine
@@ -24,6 +28,13 @@ SETTINGS = {
     "max_position_embeddings": 64,
 }
 CONFIG = AlbertConfig(**SETTINGS)
+# Roofs and rotation of a size for the stand-in.
+SMALL = (
+    (roofs, "COPIED", 2**10),
+    (roofs, "SIDE", {}),
+    (roofs, "LARGE_SIDE", 4),
+    (measure, "MOST_SETS", 2),
+)
 
 
 class FakeEvents:
@@ -65,6 +76,28 @@ def stand_in_machine(executor=None):
         tidy=lambda: None,
         backend=lambda: Backend("cuda", executor, **cuda.functions(executor)),
     )
+
+
+class FaultyExecutor(StrictExecutor):
+    """Has a fault in the kernels whose names begin so."""
+
+    kernel, fault = "none", ""
+
+    def launch(self, launch):
+        if not launch.kernel.startswith(self.kernel):
+            super().launch(launch)
+        elif self.fault == "is wrong":
+            super().launch(launch)
+            launch.arguments[1].host[...] *= 2  # the context
+        elif self.fault == "raises":
+            raise RuntimeError("no such\nkernel")
+        elif self.fault == "breaks the machine":
+            self.zeros = None
+            raise RuntimeError("illegal address")
+        elif self.fault == "crashes":
+            os._exit(3)
+        else:
+            time.sleep(600)
 
 
 def small_case(function, direction, dtype="float32", lengths=(9, 9)):

@@ -13,6 +13,7 @@ import numpy as np
 
 from albert_np.kernels.cuda.cupy_executor import CupyExecutor
 from albert_np.kernels.cuda.host import HostExecutor
+from albert_np.kernels.cuda.launch import TensorMap
 
 WAITING = {"allowed": True}
 RECORDING = {"on": False}
@@ -273,4 +274,6 @@ def _of_launch(argument):
     """The stand-in's arrays as NumPy's, in structs too."""
     if hasattr(argument, "members"):
         return argument._replace(members=tuple(map(_of_launch, argument.members)))
+    if isinstance(argument, TensorMap):
+        return argument._replace(array=argument.array.host)
     return argument.host if isinstance(argument, StrictArray) else argument

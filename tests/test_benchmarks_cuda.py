@@ -1,7 +1,11 @@
 """The measurements on a GPU, as far as they go without one; no time is looked at."""
 
+import itertools
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +15,9 @@ import pytest
 from benchmarks_cuda_support import (
     CONFIG,
     SETTINGS,
+    SMALL,
     FakeEvents,
+    FaultyExecutor,
     small_case,
     stand_in_machine,
 )
@@ -21,10 +27,12 @@ from strict_arrays import strict
 import benchmarks.__main__ as command
 from albert_np import AlbertModel
 from albert_np.backend import NUMPY
+from albert_np.kernels.cuda import host, launcher
 from benchmarks import correct, difference, figures, picture, results, table
-from benchmarks.cuda import cache, cases, contenders, machine, measure, raw, roofs, sanitize
+from benchmarks.cuda import cache, cases, contenders, machine, measure, raw, roofs, sanitize, trial
 from benchmarks.cuda import model as cuda_model
 from benchmarks.cuda import run as cuda_run
+from benchmarks.cuda.cases import attention_case
 from benchmarks.functions import FUNCTIONS
 
 BFLOAT16 = np.dtype("bfloat16")
@@ -103,6 +111,7 @@ def test_late_in_a_run_a_model_is_not_begun_and_a_function_is(small, tmp_path, m
     model_case = cuda_model.ModelCase("forward", "base", CONFIG, 2, 9, "float32")
     function_case = small_case("bias_gelu_new", "forward")
     monkeypatch.setattr(cuda_run, "plan", lambda entries: [model_case, function_case])
+    monkeypatch.setattr(trial, "plan", lambda executor: [])
     monkeypatch.setattr(measure, "measure", lambda case, *others: case.named)
     now = iter([0.0])
     monkeypatch.setattr(cuda_run.time, "monotonic", lambda: next(now, cuda_run.SECONDS - 1.0))
@@ -289,10 +298,8 @@ def test_cudas_events_are_waited_for_and_count_milliseconds():
 @pytest.fixture
 def small(monkeypatch):
     """Roofs and rotation of a size for the stand-in, and no peers but those of a test."""
-    monkeypatch.setattr(roofs, "COPIED", 2**10)
-    monkeypatch.setattr(roofs, "SIDE", {})
-    monkeypatch.setattr(roofs, "LARGE_SIDE", 4)
-    monkeypatch.setattr(measure, "MOST_SETS", 2)
+    for module, name, value in SMALL:
+        monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(contenders, "PEERS", {"torch": (None, ("no_such_package",))})
 
 
@@ -473,10 +480,11 @@ def test_what_fills_the_memory_is_not_tried():
 
 @pytest.fixture
 def stand_in(small, monkeypatch):
-    """The command, with the stand-in for its GPU, and two cases."""
+    """The command, with the stand-in for its GPU, and two cases; nothing is to be tried."""
     plan = [small_case("bias_gelu_new", each) for each in ("forward", "backward")]
     monkeypatch.setattr(command, "gpu", stand_in_machine)
     monkeypatch.setattr(cuda_run, "plan", lambda entries: plan)
+    monkeypatch.setattr(trial, "plan", lambda executor: [])
     return plan
 
 
@@ -673,6 +681,280 @@ def test_every_kernel_is_run_for_the_sanitizer(monkeypatch):
     assert sanitize.wrong_kernels(stand_in_machine(), small[:1]) == [
         "bias_gelu_new_forward, float32, cuda"
     ]
+
+
+# What is not the default yet.
+
+
+def test_what_is_tried_is_what_the_launcher_would_take_for_a_hopper_gpu(monkeypatch):
+    executor = stand_in_machine().executor
+    attempts = trial.plan(executor)
+    kinds = {
+        (
+            attempt.case.direction,
+            attempt.case.dtype,
+            attempt.case.config.hidden_size // attempt.case.config.num_attention_heads,
+            attempt.case.is_padded,
+            attempt.is_small,
+        )
+        for attempt in attempts
+    }
+    every = itertools.product(
+        ("forward", "backward"), ("bfloat16", "float16"), (64, 128), (False, True), (False, True)
+    )
+    assert kinds == set(every)
+    assert {attempt.version for attempt in attempts} == {4}
+    keys = [difference.key(attempt.named) for attempt in attempts]
+    assert len(set(keys)) == len(keys)
+    assert not set(keys) & {difference.key(case.named) for case in cuda_run.plan()}
+    small = [attempt.is_small for attempt in attempts]
+    assert small == sorted(small, reverse=True)  # those first
+    # Then one of each kind.
+    assert len({trial.kind_of(each.case) for each in attempts[sum(small) :][:16]}) == 16
+    monkeypatch.setattr(executor, "capability", (8, 0))
+    assert trial.plan(executor) == []
+    monkeypatch.setattr(executor, "capability", (9, 0))
+    monkeypatch.setattr(launcher, "NOT_RUN_ON_A_GPU_YET", ())
+    assert trial.plan(executor) == []
+
+
+@pytest.fixture
+def attempts(stand_in, monkeypatch):
+    """The command, with nothing to measure but attempts: forward and backward, small and not."""
+    attempts = [
+        trial.Attempt(attention_case(direction, "float16", CONFIG, 9, lengths), 4, is_small)
+        for lengths, is_small in (((9, 9), True), ((9, 4), False))
+        for direction in ("forward", "backward")
+    ]
+    monkeypatch.setattr(cuda_run, "plan", lambda entries: [])
+    monkeypatch.setattr(trial, "plan", lambda executor: attempts)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    return attempts
+
+
+@pytest.fixture
+def tried(attempts, tmp_path, monkeypatch, capsys):
+    """Run the command with a fault in a kernel; its status, the results, what it printed.
+
+    None of its processes outlives it.
+    """
+    script = Path(__file__).parent / "benchmarks_cuda_trial.py"
+    processes = []
+
+    class Recorded(subprocess.Popen):
+        def __init__(self, *arguments, **settings):
+            processes.append(self)
+            super().__init__(*arguments, **settings)
+
+    monkeypatch.setattr(trial.subprocess, "Popen", Recorded)
+
+    def run(kernel="none", fault="", seconds=60):
+        monkeypatch.setattr(trial, "COMMAND", [sys.executable, str(script), kernel, fault])
+        monkeypatch.setattr(trial, "SILENCE", seconds)
+        path = tmp_path / "a.json"
+        status = command.main(["cuda", "--json", str(path)])
+        assert all(process.poll() is not None for process in processes)
+        return status, results.read(path)["trial"], capsys.readouterr().out
+
+    return run
+
+
+def outcomes(records):
+    """The rows of the table without their type."""
+    return [(work, *others) for work, _, *others in table.trial_table(records)[1]]
+
+
+OF_FORWARD, OF_BACKWARD = "attention version 4, forward", "attention version 4, backward"
+VERSION, PACKED = "cuda version 4", "cuda version 4, packed"
+AS_FAST = "1.00 (1.00–1.00)"  # on that clock everything takes as long
+RIGHT = [
+    (work, *others)
+    for work in (OF_FORWARD, OF_BACKWARD)
+    for others in ((VERSION, "right", "2", AS_FAST), (PACKED, "right", "1", AS_FAST))
+]
+
+
+@NEEDS_COMPILER
+def test_a_version_that_is_right_is_timed_beside_the_default(tried):
+    status, records, out = tried()
+    assert status == 0 and outcomes(records) == RIGHT
+    small, timed = records[:2], records[2:]
+    for record in small:
+        assert list(record["contenders"]) == ["cuda", VERSION]
+        assert not figures.timed(record)
+    for record in timed:
+        assert list(record["contenders"]) == [
+            *("cuda", "cuda, packed", VERSION, PACKED),
+            *figures.ROOFS,
+        ]
+        assert all(len(each["seconds"]) == 2 for each in record["contenders"].values())
+        kernels = record["contenders"]["cuda"]["kernels"]
+        assert kernels and not any("_4<" in name for name in kernels)
+    assert "not timed" in out and "times as fast as the default" in out
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("is wrong", "wrong, at worst 1.0e+00 > "),
+        ("raises", "raised: no such kernel"),
+        ("breaks the machine", "after cuda version 4 the GPU answers no more: illegal address"),
+        ("crashes", "its process ended with status 3 after its last step, cuda version 4, check"),
+    ],
+)
+def test_a_version_that_fails_is_said_to_and_the_others_are_tried(fault, outcome, tried, attempts):
+    del attempts[3]
+    status, records, out = tried("attention_forward_4", fault)
+    assert status == 1 and len(records) == 3
+    rows = [row for row in outcomes(records) if row[0] == OF_FORWARD]
+    in_the_kernel = fault in ("is wrong", "raises")  # and not in its process, which then ends
+    assert [row[1] for row in rows] == ([VERSION, PACKED] if in_the_kernel else [VERSION])
+    assert all(row[2].startswith(outcome) for row in rows) and rows[0][3:] == ("2", "")
+    assert outcomes(records)[-1] == (OF_BACKWARD, VERSION, "right", "1", "")
+    again = tried("attention_forward_4", fault)
+    assert again[:2] == (status, records)  # nothing is tried again
+    assert "".join(outcome.split()[:2]) in "".join(out.split())
+
+
+@NEEDS_COMPILER
+def test_a_version_that_never_ends_is_killed_and_not_tried_again(tried, attempts):
+    for version in (3, 4):
+        for kernel in ("forward", "backward_query", "backward_key"):  # which may take longer than
+            name = f"attention_{kernel}_{version}<Half, 64>"  # the test waits
+            host.kernel_library(host.SOURCES, "attention.cu", name)
+    del attempts[3]
+    status, records, out = tried("attention_forward_4", "never ends", seconds=10)
+    became = "did not end within 10 seconds of its last step, cuda version 4, check: killed"
+    assert status == 1 and outcomes(records)[0] == (OF_FORWARD, VERSION, became, "1", "")
+    # Of forward nothing more is tried.
+    assert outcomes(records)[1:] == [(OF_BACKWARD, VERSION, "right", "1", "")]
+    assert "left for want of time" not in out
+    assert tried(seconds=0)[:2] == (status, records)  # nor by another run
+
+
+@NEEDS_COMPILER
+def test_what_was_not_tried_for_want_of_time_is_tried_by_the_next_run(tried, attempts, monkeypatch):
+    now = iter([0.0] * 4)  # the run's begin, its seconds for this, its begin, the first attempt
+    monkeypatch.setattr(cuda_run.time, "monotonic", lambda: next(now, 2.0 * cuda_run.SECONDS))
+    status, records, out = tried()
+    assert status == 0 and len(records) == 1
+    assert f"left for want of time: {OF_BACKWARD}, float16, 2 works" in out
+    assert "3 works are left" in out
+    monkeypatch.setattr(cuda_run.time, "monotonic", lambda: 0.0)
+    status, found, out = tried()
+    assert status == 0 and found[0] == records[0] and outcomes(found) == RIGHT
+
+
+def test_the_last_minute_is_kept_for_what_is_to_be_tried(attempts, tmp_path, monkeypatch):
+    case = small_case("bias_gelu_new", "forward")
+    monkeypatch.setattr(cuda_run, "plan", lambda entries: [case])
+    monkeypatch.setattr(measure, "measure", lambda case, *others: case.named)
+    given = []
+    monkeypatch.setattr(trial, "run", lambda *arguments: given.append(arguments[2]) or ([], []))
+    here = stand_in_machine()._replace(tidy=lambda: given.append("tidy"))
+    for late in (1, trial.SECONDS + 1):
+        now = iter([0.0])
+        at = cuda_run.SECONDS - late
+        monkeypatch.setattr(cuda_run.time, "monotonic", lambda now=now, at=at: next(now, at))
+        path = tmp_path / f"{late}.json"
+        _, left, _ = cuda_run.run(here, path, [], lambda *step: None)
+        assert left == ([case.named] if late == 1 else [])
+    # What is left if that is more; and the memory, that of what was measured before, too.
+    assert given == ["tidy", trial.SECONDS, "tidy", "tidy", trial.SECONDS + 1]
+
+
+def test_with_kernels_of_the_users_own_nothing_is_tried(attempts, tmp_path, monkeypatch):
+    (tmp_path / "a.py").write_text(MINE)
+    monkeypatch.setattr(trial, "run", None)
+    entries = cuda_run.checked([f"{tmp_path / 'a.py'}:bias_gelu_new"])
+    cuda_run.run(stand_in_machine(), tmp_path / "a.json", entries, None)
+
+
+def test_where_its_process_does_not_start_nothing_is_said_of_a_version(
+    attempts, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(trial, "COMMAND", [sys.executable, "-c", "raise SystemExit(5)"])
+    assert command.main(["cuda", "--json", str(tmp_path / "a.json")]) == 1
+    printed = capsys.readouterr().out
+    assert (
+        "not measured: what is not the default yet was not tried: its process ended with" in printed
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_of_trials_has_a_row_for_each_outcome():
+    check = {"error": 1e-3, "limit": 2e-3, "correct": True}
+    wrong = check | {"error": 3e-3, "correct": False}
+
+    def record(batch_size, *contenders):
+        names = "cuda", "cuda version 4", "cuda, packed", "cuda version 4, packed"
+        named = small_case("attention", "backward").named | {"batch_size": batch_size, "version": 4}
+        return named | {"contenders": dict(zip(names, contenders, strict=False))}
+
+    def timing(*seconds):
+        return check | {"seconds": seconds}
+
+    records = [
+        record(1, timing(3.0, 3.0), timing(2.0, 2.0), timing(1.0, 4.0), timing(2.0, 2.0)),
+        record(2, timing(1.0, 1.0), timing(2.0, 2.0), timing(1.0, 1.0), wrong),
+        record(3, check, check, check, wrong | {"error": 5e-3}),
+        record(4, wrong, timing(1.0, 1.0), check, wrong | {"error": None}),
+    ]
+    work = "attention version 4, backward", "float32"
+    assert table.trial_table(records)[1] == [
+        [*work, VERSION, "right", "4", "1.00 (0.50–1.50)"],
+        [*work, PACKED, "right", "1", "1.25 (1.25–1.25)"],
+        [*work, PACKED, "wrong, at worst 5.0e-03 > 2.0e-03", "2", ""],
+        [*work, PACKED, "raised, not finite, or of another shape or dtype", "1", ""],
+    ]
+
+
+@NEEDS_COMPILER
+def test_every_version_that_is_tried_is_run_for_the_sanitizer(attempts, monkeypatch, capsys):
+    memory = SimpleNamespace(cuda=SimpleNamespace(set_allocator=lambda allocator: None))
+    here = stand_in_machine(FaultyExecutor())._replace(xp=memory)
+    monkeypatch.setattr(machine, "gpu", lambda: here)
+    monkeypatch.setattr(sanitize, "small_cases", list)
+    assert sanitize.main(["trial"]) == 0
+    monkeypatch.setattr(FaultyExecutor, "kernel", "attention_forward_4")
+    monkeypatch.setattr(FaultyExecutor, "fault", "is wrong")
+    assert sanitize.main(["trial"]) == 1 and sanitize.main([]) == 0
+    right = "all kernels are right"
+    wrong = "attention_forward, float16, cuda version 4"
+    assert capsys.readouterr().out.splitlines() == [right, wrong, right]
+
+
+SANITIZER = """\
+#!/bin/sh
+echo "$*" >> asked
+case "$*" in
+    *memcheck*trial) sleep 600 & echo $! > child; wait ;;
+    *racecheck*trial) exit 9 ;;
+esac
+"""
+
+
+def test_the_sanitizer_is_killed_with_what_it_runs(attempts, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sanitizer").write_text(SANITIZER)
+    (tmp_path / "sanitizer").chmod(0o700)
+    monkeypatch.setattr(sanitize, "SANITIZER", str(tmp_path / "sanitizer"))
+    monkeypatch.setattr(sanitize, "SECONDS_OF_TRIAL", 2)
+    monkeypatch.setattr(machine, "gpu", stand_in_machine)
+    assert command.main(["cuda", "--sanitize"]) == 1
+    assert capsys.readouterr().out == (
+        "faults found by: memcheck in what is not the default yet, which did not end within 2 "
+        "seconds, racecheck in what is not the default yet\n"
+    )
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.split()[1] for line in asked] == 2 * list(sanitize.TOOLS)
+    assert [line.endswith(" trial") for line in asked] == [False] * 4 + [True] * 4
+    process = Path("/proc") / (tmp_path / "child").read_text().strip()
+    assert not process.exists() or "\nState:\tZ" in (process / "status").read_text()
+    attempts.clear()
+    assert command.main(["cuda", "--sanitize"]) == 0
+    assert len((tmp_path / "asked").read_text().splitlines()) == 12
 
 
 # What is printed.

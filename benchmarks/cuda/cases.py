@@ -110,16 +110,19 @@ def attention_cases(dtype):
     """Each size's heads at each length, without padding and with it."""
     for size in HEADS:
         config = AlbertConfig(**SIZES[size])
-        heads = config.num_attention_heads
-        detail = f"{heads} heads of {config.hidden_size // heads}"
         for length in LENGTHS:
             for lengths in (full(length), padded(length)):
-                real = sum(lengths) / (length * len(lengths))
-                padding = "" if real == 1 else f", {real:.0%} of the tokens real"
                 for direction in DIRECTIONS:
-                    yield Case(
-                        "attention", direction, dtype, config, length, lengths, detail + padding
-                    )
+                    yield attention_case(direction, dtype, config, length, lengths)
+
+
+def attention_case(direction, dtype, config, length, lengths):
+    """Attention of sequences in so many columns."""
+    heads = config.num_attention_heads
+    detail = f"{heads} heads of {config.hidden_size // heads}"
+    real = sum(lengths) / (length * len(lengths))
+    padding = "" if real == 1 else f", {real:.0%} of the tokens real"
+    return Case("attention", direction, dtype, config, length, lengths, detail + padding)
 
 
 def row_cases(dtype):
@@ -162,6 +165,16 @@ def lookup_cases(dtype):
         detail = f"{config.vocab_size} rows of {config.embedding_size}"
         for direction in DIRECTIONS:
             yield Case("embedding", direction, dtype, config, 512, full(512), detail)
+
+
+def first_of_each(every, kind_of):
+    """The first cases of each kind, and the others."""
+    first, others, found = [], [], set()
+    for case in every:
+        kind = kind_of(case)
+        (others if kind in found else first).append(case)
+        found.add(kind)
+    return first, others
 
 
 def full(length):

@@ -167,9 +167,7 @@ def launched(case, given):
 def ours(case, given):
     """Our kernels: as they are launched unasked, and each version of the type before that one."""
     executor = given.executor
-    bound = {OURS: partial(of_functions, case, our_pair(case, executor))}
-    if case.function == "attention" and case.is_padded:
-        bound[f"{OURS}, packed"] = partial(bind_packed, case)
+    bound = of_version(case, executor)
     function = our_function(case, executor, case.direction)
     if "version" in inspect.signature(function).parameters and not case.allow_tf32:
         numbers = [
@@ -181,13 +179,22 @@ def ours(case, given):
     return bound
 
 
-def bind_packed(case, given):
+def of_version(case, executor, version=None):
+    """Our kernel as it is launched unasked, or a version; of padded batches also packed."""
+    name = OURS if version is None else f"{OURS} version {version}"
+    pair = our_pair(case, executor, version)
+    bound = {name: partial(of_functions, case, pair)}
+    if case.function == "attention" and case.is_padded:
+        bound[f"{name}, packed"] = partial(bind_packed, case, pair)
+    return bound
+
+
+def bind_packed(case, pair, given):
     """Attention of the real tokens alone, end to end."""
     tokens, dy = of_real_tokens(*given.arrays)
     packed = packed_batch(given.host["attention_mask"])
     offsets = given.machine.executor.uploaded(packed.offsets)
     tokens["packed"] = packed._replace(offsets=offsets)
-    pair = our_pair(case, given.executor)
     return task_of(case.function, case.direction, pair, tokens, dy)
 
 

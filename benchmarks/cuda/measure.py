@@ -101,14 +101,27 @@ def measure(case, machine, roofs, entries=(), progress=lambda name: None):
 
 
 def measure_function(case, machine, roofs, entries, progress):
-    """One fused function, on several sets of inputs."""
+    """One fused function: ours, the user's, and the peers'."""
+
+    def everyone(given):
+        peers, left_out = contenders.peers(case, machine)
+        own = contenders.ours(case, given) | contenders.of_user(case, machine, entries)
+        return own, peers, left_out
+
+    return measure_contenders(case, machine, roofs, everyone, progress)
+
+
+def measure_contenders(case, machine, roofs, contenders_of, progress):
+    """Some contenders of one fused function, on several sets of inputs.
+
+    `contenders_of(given)` are `own` and `peers`, as for `compare`, and who is left out, and why.
+    """
     if is_too_large(case, machine):
         return case.named | {"floors": None, "left_out": {}, "contenders": {}}
     host = inputs_of(case.function, case.sizes, SEED)
     given = [contenders.Given(host, case, machine) for _ in range(sets_of(case, machine))]
     reference, floors = reference_of(case, given[0])
-    peers, left_out = contenders.peers(case, machine)
-    own = contenders.ours(case, given[0]) | contenders.of_user(case, machine, entries)
+    own, peers, left_out = contenders_of(given[0])
 
     def first_errors(bind):
         task = bind(given[0])
@@ -154,7 +167,7 @@ def compare(case, own, peers, floors, first_errors, turn, machine, roofs, progre
     first_errors, turn : callable
         `first_errors(bind)`, of a contender's first run; `turn(bind)`, for `take_turns`.
     machine, roofs, progress
-        As for `measure`.
+        As for `measure`; without roofs nothing is timed.
 
     Returns
     -------
@@ -180,7 +193,10 @@ def compare(case, own, peers, floors, first_errors, turn, machine, roofs, progre
         }
         if results[name]["correct"]:
             right[name] = bind
+    record = case.named | {"floors": floors, "left_out": left_out, "contenders": results}
     machine.tidy()
+    if roofs is None:
+        return record
     for name, bind in right.items():
         try:
             turns[name] = turn(bind)
@@ -192,7 +208,7 @@ def compare(case, own, peers, floors, first_errors, turn, machine, roofs, progre
     timings = take_turns(turns | roof_turns, ROUNDS, progress)
     for name, timing in timings.items():
         results[name] = results.get(name, {}) | timing | needed.get(name, {})
-    return case.named | {"floors": floors, "left_out": left_out, "contenders": results}
+    return record
 
 
 def reason_of(failure):

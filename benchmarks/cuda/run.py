@@ -7,12 +7,13 @@ import time
 from albert_np.kernels.cuda.launch import SOURCES
 from albert_np.threads import cores
 from benchmarks import added, difference, figures, results
-from benchmarks.cuda import cache, cases, contenders, measure, roofs
+from benchmarks.cuda import cache, cases, contenders, measure, roofs, trial
 from benchmarks.cuda.model import model_cases
 from benchmarks.environment import environment
 
 # Seconds after which nothing is begun: what is then at work, and the picture, have what is left of
-# eight minutes. A model is compiled twice, and its reference is computed on the CPU.
+# eight minutes. A model is compiled twice, and its reference is computed on the CPU. Where versions
+# are to be tried that are not the default yet, the last `trial.SECONDS` are theirs.
 SECONDS, SECONDS_OF_MODELS = 6 * 60, 4 * 60
 MEASURED = ("cuda", "cache")  # the sections of the results
 DIFFERS = ("date",)  # of the environment, what a later run may have changed
@@ -25,18 +26,10 @@ def plan(entries=()):
     """
     if entries:
         return cases.function_cases({added.parse(entry)[1] for entry in entries})
-    first, others = first_of_each(cases.function_cases())
+    first, others = cases.first_of_each(
+        cases.function_cases(), lambda case: (case.function, case.direction, case.is_padded)
+    )
     return [*first, *model_cases(), *cache.cache_cases(), *others]
-
-
-def first_of_each(functions):
-    """The first cases of each function and direction, with padding and without; and the others."""
-    first, others, found = [], [], set()
-    for case in functions:
-        kind = case.function, case.direction, case.is_padded
-        (others if kind in found else first).append(case)
-        found.add(kind)
-    return first, others
 
 
 def environment_of(machine, entries):
@@ -114,9 +107,11 @@ def run(machine, path, entries, progress):
     wanted, left, failed = plan(entries), [], []
     records = {difference.key(record) for name in MEASURED for record in found.get(name, ())}
     missing = [case for case in wanted if difference.key(case.named) not in records]
+    attempts = [] if entries else trial.plan(machine.executor)
+    attempts = trial.missing(attempts, found.get(trial.SECTION, ()))
     turns = functools.cache(lambda precision: roofs.turns(machine, precision))
     for index, case in enumerate(missing):
-        if time.monotonic() - begin > begun_within(case):
+        if time.monotonic() - begin > begun_within(case, bool(attempts)):
             left.append(case.named)
             continue
         done = len(wanted) - len(missing) + index
@@ -132,12 +127,22 @@ def run(machine, path, entries, progress):
         found.setdefault(section, []).append(record)
         results.write(found, path)
         machine.tidy()
+    if attempts:
+        turns.cache_clear()
+        machine.tidy()  # they are tried by another process, which is to have the memory
+        seconds = max(trial.SECONDS, begin + SECONDS - time.monotonic())
+        tried = found.setdefault(trial.SECTION, [])
+        write = functools.partial(results.write, found, path)
+        not_tried, not_measured = trial.run(attempts, tried, seconds, write, progress)
+        left += not_tried
+        failed += not_measured
     return found, left, failed
 
 
-def begun_within(case):
+def begun_within(case, is_trial_to_come):
     """Seconds of a run after which a case is not begun any more."""
-    return SECONDS if isinstance(case, cases.Case) else SECONDS_OF_MODELS
+    seconds = SECONDS - trial.SECONDS * is_trial_to_come
+    return seconds if isinstance(case, cases.Case) else min(seconds, SECONDS_OF_MODELS)
 
 
 def measured(case, machine, turns, entries):

@@ -256,7 +256,9 @@ PANEL, STAGES = 64, 2  # of version 4: rows and columns that one copy brings; ti
 PANEL_BYTES = PANEL * 128
 WARPGROUPS = {64: 3, 128: 2}  # that multiply, 64 rows each; by head size
 # Not the default until they have been run on a GPU: the stand-in for its tensor maps, phases and
-# descriptors may share a mistake with the kernel, and a barrier that never ends hangs the GPU.
+# descriptors may share a mistake with the kernel, and a barrier that never ends hangs the GPU. One
+# leaves when there `python -m benchmarks cuda` has found it right in all works, and faster; and
+# `--sanitize` no fault.
 NOT_RUN_ON_A_GPU_YET = (4,)
 
 
@@ -369,6 +371,30 @@ def _fitting(problem, version, plans):
     if version is None:
         version = [number for number in fitting if number not in NOT_RUN_ON_A_GPU_YET][-1]
     return plans[chosen(version, fitting)]
+
+
+def tentative(plan, problem):
+    """The versions that `plan` takes if it is asked for them by number, and does not choose yet.
+
+    Parameters
+    ----------
+    plan : callable
+        `attention_forward` or `attention_backward`.
+    problem : AttentionProblem
+
+    Returns
+    -------
+    list of int
+    """
+
+    def fits(version):
+        try:
+            plan(problem, version)
+        except ValueError:
+            return False
+        return True
+
+    return [version for version in NOT_RUN_ON_A_GPU_YET if fits(version)]
 
 
 def _has_matrices(problem):
