@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from albert_np.errors import FileFormatError
-from albert_np.verification.of_torch import import_library, run_module, set_parameters
+from albert_np.verification.of_torch import candidate_library, run_module, set_parameters
 from albert_np.verification.precision import get_precision
 from albert_np.verification.user_code import described, load_function
 
@@ -68,7 +68,7 @@ def run_callable(case, entry, dtype="float32"):
 
 def _run_own_module(case, module, dtype):
     """Run a module of PyTorch that a function made."""
-    torch = import_library("torch")
+    torch = candidate_library("torch")
     if dict(module.named_parameters()).keys() == case.parameters.keys():
         set_parameters(module, case.parameters)
     return run_module(case, module.to(getattr(torch, dtype)).eval())
