@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from verification_support import small_case
 
-from albert_np.verification import compare, message, read_candidate, write_golden
+from albert_np.verification import compare, live, message, read_candidate, write_golden
 from albert_np.verification.live import run_callable, run_command
 
 pytest.importorskip("ml_dtypes", reason="the extra `verify` is not installed")
@@ -188,6 +188,18 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(case, tmp_path):
         run_command(case, program(*code), read_candidate, timeout=1)
     time.sleep(2.5)
     assert not alive.exists()
+
+
+def test_a_program_that_takes_long_is_said_to_be_waited_for(case, monkeypatch):
+    monkeypatch.setattr(live, "PATIENCE", 0.2)
+    slow = program(
+        "import time", "print('why', flush=True)", "time.sleep(1)", "raise SystemExit(3)"
+    )
+    with (
+        pytest.warns(UserWarning, match="still waiting for .* after 0.2 seconds; a timeout would"),
+        pytest.raises(ValueError, match="ended with status 3: why"),
+    ):
+        run_command(case, slow, read_candidate)
 
 
 def test_the_command_reports(run, candidate, golden, tmp_path):

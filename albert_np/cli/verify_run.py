@@ -74,7 +74,10 @@ def add(commands):
         help="ONNX: do not look into the file; its outputs alone",
     )
     parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="end a program that is not done by then"
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="end a program that is not done by then (default: wait for it)",
     )
     add_reports(parser)
     parser.set_defaults(run=run)

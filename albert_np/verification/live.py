@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from albert_np.verification.user_code import described, load_function
 
 KINDS = ("parameters", "inputs", "forward", "outputs", "backward", "gradients")
 LAST_LINES = 3  # of what a program that failed said
+PATIENCE = 60  # seconds, after which it is said that a program is still waited for
 
 
 def run_callable(case, entry, dtype="float32"):
@@ -124,7 +126,8 @@ def run_command(case, command, read, dtype="float32", timeout=None):
     dtype : str, optional
         Of the floating parameters and inputs.
     timeout : float, optional
-        Seconds after which the program is ended, with all that it started; by default never.
+        Seconds after which the program is ended, with all that it started; by default never, but
+        a warning says that it is waited for.
 
     Returns
     -------
@@ -197,7 +200,7 @@ def _finish(words, timeout):
     except OSError as error:
         raise ValueError(f"{words[0]} cannot be run: {error.strerror}") from None
     try:
-        said, _ = process.communicate(timeout=timeout)
+        said = _said(process, words[0], timeout)
     except BaseException as error:  # Ctrl-C, too
         # The program may have ended, and what it started not: the group is still there then.
         with suppress(ProcessLookupError):
@@ -209,6 +212,19 @@ def _finish(words, timeout):
         raise
     if process.returncode:
         raise ValueError(_failure(words[0], process.returncode, said))
+
+
+def _said(process, program, timeout):
+    """What a program said to its end."""
+    if timeout is None:
+        try:
+            return process.communicate(timeout=PATIENCE)[0]
+        except subprocess.TimeoutExpired:
+            warnings.warn(
+                f"still waiting for {program} after {PATIENCE:g} seconds; a timeout would end it",
+                stacklevel=4,
+            )
+    return process.communicate(timeout=timeout)[0]
 
 
 def _failure(program, status, said):
