@@ -6,6 +6,7 @@ from albert_np.cli import verify_kernel, verify_run
 from albert_np.cli.arguments import filled
 from albert_np.cli.verify_shared import (
     add_case,
+    add_mapping,
     add_reports,
     case_of_options,
     check_place,
@@ -63,9 +64,7 @@ def add_compare(subcommands):
         "candidate", type=filled, help="a .safetensors file, .npz file or directory of .npy files"
     )
     parser.add_argument("--golden", type=filled, required=True, metavar="GOLDEN")
-    parser.add_argument(
-        "--mapping", type=filled, metavar="FILE", help="JSON: names and layouts of the candidate's"
-    )
+    add_mapping(parser)
     parser.add_argument(
         "--precision",
         choices=("float64", "float32", "float16", "bfloat16"),

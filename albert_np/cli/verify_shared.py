@@ -51,6 +51,12 @@ def case_options(options):
     return [f"--{name}" for name, default in CASE.items() if getattr(options, name) != default]
 
 
+def add_mapping(parser):
+    parser.add_argument(
+        "--mapping", type=filled, metavar="FILE", help="JSON: names and layouts of the candidate's"
+    )
+
+
 def add_reports(parser):
     """How what came of it is told: the arguments that `show` reads."""
     add_json(parser)

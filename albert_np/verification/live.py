@@ -107,8 +107,13 @@ def named_arrays(result, source):
             raise ValueError(f"{source}: {name} is no array: {described(error)}") from error
         if array.dtype.kind not in "biufV" or array.dtype.names:
             raise ValueError(f"{source}: {name} is of dtype {array.dtype}; expected numbers")
-        tensors[name if name.split("/")[0] in KINDS else f"outputs/{name}"] = array
+        tensors[whole_name(name)] = array
     return tensors
+
+
+def whole_name(name):
+    """A candidate's name for a tensor: an output's, where it does not say of what kind it is."""
+    return name if name.split("/")[0] in KINDS else f"outputs/{name}"
 
 
 def run_command(case, command, read, dtype="float32", timeout=None):
