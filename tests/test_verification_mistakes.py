@@ -1,8 +1,10 @@
 """The known mistakes: what they are made of, and that the reference makes them as asked."""
 
+import re
+
 import numpy as np
 import pytest
-from verification_support import small_case, small_config
+from verification_support import outputs_and_gradients, small_case, small_config
 
 import albert_np
 from albert_np.verification.case import draw_case
@@ -299,6 +301,22 @@ def test_a_decoder_of_another_weight_is_known_by_being_linear():
     short = draw_case(albert_np.AlbertForMaskedLM, small_config(), shape=(1, 6))  # no more than E
     diagnosis = diagnosis_of(short, made(short, [untied], "float32"))
     assert diagnosis.explanation is None
+
+
+@pytest.mark.parametrize("parts", [("outputs/", "gradients/"), ("outputs/logits",)])
+def test_what_is_scaled_by_one_factor_is_said_to_be(parts):
+    case = small_case()
+    right = outputs_and_gradients(case)
+    scaled = {name: np.float32(1.001) * x for name, x in right.items() if name.startswith(parts)}
+    lines = diagnosis_of(case, scaled).lines()
+    assert re.fullmatch(
+        r"What differs is 1\.001 times what it should be, in (\d+) of \1 tensors; "
+        r"outputs/logits is the first\. \[scaled_by_one_factor\]",
+        lines[0],
+    )
+    logits = {"outputs/logits": 1.001 * right["outputs/logits"] + np.eye(8, 30)}
+    logits = {name: x.astype(np.float32) for name, x in logits.items()}
+    assert diagnosis_of(case, logits).explanation is None
 
 
 def test_what_cannot_be_compared_does_not_hide_the_mistake():
