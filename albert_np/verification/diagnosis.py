@@ -144,8 +144,8 @@ class Diagnosis:
                 f"one of, to {found.multiple:.3g} times the noise. What follows it was not judged.",
             ]
         lines.append(
-            f"With that in the reference, all {found.compared} tensors meet it: the largest error "
-            f"is {found.multiple:.3g} times the noise ({found.worst}); without it, "
+            f"With that in the reference, every tensor meets it, {found.compared} in all: the "
+            f"largest error is {found.multiple:.3g} times the noise ({found.worst}); without it, "
             f"{multiple:.3g} times ({worst}). {self.tried} mistakes and pairs were tried."
         )
         for what, others in (
