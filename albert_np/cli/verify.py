@@ -21,6 +21,13 @@ examples:
   $ albert-np verify golden base.safetensors --config albert-base-v2 --seed 1
 """
 COMPARE_EXAMPLES = """\
+the table:
+  largest, rms  the error, in root mean squares of the tensor
+  ulp           the largest one, in units in the last place
+  place         where that is
+  × noise       the error, in multiples of what rounding does to the tensor
+  alone         the same of the operation alone, on the candidate's own inputs
+
 examples:
   $ albert-np verify compare mine.npz --golden tiny.safetensors --mapping names.json
 """
@@ -63,7 +70,13 @@ def add_compare(subcommands):
     parser.add_argument(
         "candidate", type=filled, help="a .safetensors file, .npz file or directory of .npy files"
     )
-    parser.add_argument("--golden", type=filled, required=True, metavar="GOLDEN")
+    parser.add_argument(
+        "--golden",
+        type=filled,
+        required=True,
+        metavar="FILE",
+        help="what `albert-np verify golden` wrote",
+    )
     add_mapping(parser)
     parser.add_argument(
         "--precision",
