@@ -43,6 +43,7 @@ def add(commands):
     add_compare(subcommands)
     verify_run.add(subcommands)
     verify_kernel.add(subcommands)
+    parser.commands = subcommands.choices
 
 
 def add_golden(subcommands):
