@@ -18,6 +18,7 @@ from albert_np.functions.fused import (
 )
 from albert_np.functions.layer_norm import layer_norm_backward, layer_norm_forward
 from albert_np.functions.linear import linear_backward, linear_forward
+from albert_np.libraries import import_library
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,9 @@ def numba_backend():
     ImportError
         If the library is not installed, or the environment keeps it from compiling.
     """
-    try:
-        from albert_np.kernels import numba as kernels
-    except ModuleNotFoundError as error:
-        if error.name != "numba":
-            raise
-        raise ImportError(
-            "the back end 'numba' needs the library numba, which is not installed: "
-            "python -m pip install 'albert-np[numba]'"
-        ) from None
+    import_library("numba", "the back end 'numba'", "albert-np[numba]")
+    from albert_np.kernels import numba as kernels
+
     names = [field.name for field in fields(Backend) if hasattr(kernels, field.name)]
     return Backend("numba", **{name: getattr(kernels, name) for name in names if name != "name"})
 

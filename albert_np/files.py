@@ -33,8 +33,9 @@ def replacing(path):
         flush(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)  # the system's errors of writing name no file
+        # The system names no file where writing fails, and the temporary one where opening does.
+        if error.errno is not None and str(error.filename) in ("None", str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):

@@ -358,7 +358,9 @@ def main(arguments=None):
         options = parse(arguments)
         return options.run(options)
     except (NotAvailable, ContenderEnded, ImportError, ValueError, OSError) as error:
-        print(f"benchmarks: {' '.join(str(error).split())}", file=sys.stderr)
+        is_of_file = isinstance(error, OSError) and error.filename is not None
+        said = f"{error.filename}: {error.strerror}" if is_of_file else str(error)
+        print(f"benchmarks: {' '.join(said.split())}", file=sys.stderr)
         return BAD_INPUT
 
 

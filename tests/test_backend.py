@@ -1,6 +1,5 @@
 """Choosing a back end, its threads, and compiling it ahead."""
 
-import builtins
 import json
 import os
 import subprocess
@@ -30,18 +29,7 @@ def test_a_back_end_is_itself():
 
 def test_a_library_that_is_not_installed(monkeypatch):
     """The error of the back end says how to install it."""
-    real_import = builtins.__import__
-
-    def without_numba(name, *arguments, **settings):
-        if name.partition(".")[0] == "numba":
-            raise ModuleNotFoundError("No module named 'numba'", name="numba")
-        return real_import(name, *arguments, **settings)
-
-    for module in [m for m in sys.modules if m.startswith("albert_np.kernels.numba")]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setattr("albert_np.kernels.numba", None, raising=False)
-    monkeypatch.delattr("albert_np.kernels.numba")
-    monkeypatch.setattr(builtins, "__import__", without_numba)
+    monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(ImportError, match=r"needs the library numba.*albert-np\[numba\]"):
         get_backend("numba")
 

@@ -51,7 +51,7 @@ from benchmarks.functions import DIRECTIONS, FUNCTIONS, function_work, inputs_of
         ("kernels --add text.txt:linear", "text.txt is no Python file"),
         ("kernels --add broken.py:linear", "cannot be run: ZeroDivisionError"),
         ("kernels --add mine.py:linear --add mine.py:linear_forward", "more than one mine.py:lin"),
-        ("table absent.json", "absent.json"),
+        ("table absent.json", "benchmarks: absent.json: No such file or directory"),
         ("compare absent.json absent.json", "absent.json"),
     ],
 )

@@ -303,6 +303,8 @@ WRONG = [
     ),
     (("fil-mask", "x"), "there is no command 'fil-mask'; did you mean fill-mask?"),
     (("xyz",), "there is no command 'xyz'; the commands are"),
+    (("verify",), "no command is given; the commands are golden, compare, run, kernel"),
+    (("verify", "comprae"), "there is no command 'comprae'; did you mean compare?"),
     (("fill-mask", "x", "--file", ""), "argument --file: it is empty; expected a name"),
     (("info", "--model", ""), "argument --model: it is empty"),
     (("pretrain", "--tiny", "--output", ""), "argument --output: it is empty"),
@@ -365,9 +367,18 @@ def test_wrong_files(run, standard_input, directory, tmp_path, content, message)
     assert_one_error(run("trace", "--model", directory), f"standard input {message}")
 
 
-@pytest.mark.parametrize("command", ["fill-mask", "trace"])
-def test_no_text(run, terminal_input, command):
-    assert_one_error(run(command), "no text is given")
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [("fill-mask", "TEXT"), ("trace", "TEXT"), ("answer", "QUESTION and --context")],
+)
+def test_no_text(run, terminal_input, command, argument):
+    assert_one_error(run(command), f"no text is given; expected {argument}, --file, or lines")
+
+
+def test_no_question(run, tmp_path):
+    (tmp_path / "empty").write_text("\n")
+    result = run("answer", "--file", str(tmp_path / "empty"))
+    assert_one_error(result, 'no text; expected one {"question": …, "context": …} a line')
 
 
 def test_a_damaged_checkpoint(run, directory, tmp_path):

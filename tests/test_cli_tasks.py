@@ -222,7 +222,7 @@ def test_contexts_from_files(run_task, standard_input, tmp_path):
     ],
 )
 def test_the_model_that_ships_has_no_such_head(run, command, head):
-    expected = f"tiny holds an AlbertForPreTraining; this command needs the head of {head}"
+    expected = f"tiny holds an AlbertForPreTraining; this command needs the head of {head}, in"
     assert_one_error(run(*command), expected)
 
 

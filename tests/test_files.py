@@ -53,8 +53,10 @@ def test_an_error_before_anything_is_written(tmp_path):
 
 def test_a_failing_rename_leaves_no_partial_file(tmp_path):
     (tmp_path / "directory" / "inner").mkdir(parents=True)
-    with pytest.raises(OSError), replacing(tmp_path / "directory") as temporary:
+    with pytest.raises(OSError) as caught, replacing(tmp_path / "directory") as temporary:
         temporary.write_text("new")
+    assert caught.value.filename == str(tmp_path / "directory")
+    assert ".partial" not in str(caught.value)
     assert os.listdir(tmp_path) == ["directory"]
 
 
@@ -71,6 +73,8 @@ def test_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("parent", ["missing", "file"])
 def test_unwritable_place_is_an_os_error(tmp_path, parent):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError), replacing(tmp_path / parent / "name") as temporary:
+    path = tmp_path / parent / "name"
+    with pytest.raises(OSError) as caught, replacing(path) as temporary:
         temporary.write_text("new")
+    assert caught.value.filename == str(path)
     assert os.listdir(tmp_path) == ["file"]

@@ -320,6 +320,7 @@ def test_a_case_that_cannot_be_is_one_error(run, tmp_path):
         (("--seed", "-1"), "--seed is -1; expected 0 or more"),
         (("--shape", "0", "3"), "--shape is 0 3; expected 1 or more"),
         (("--shape", "1", "3", "--text", "x"), "--shape is of what is drawn"),
+        (("--shape", "1", "129"), "--shape is 1 129; max_position_embeddings is 128"),
         (("--config", "albert-base-v3"), "no file albert-base-v3, nor a published size"),
         (("--config", "x", "--model", "y"), "not allowed with argument"),
     ]:

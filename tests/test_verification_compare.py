@@ -251,7 +251,7 @@ def test_what_cannot_be_compared_is_said():
     assert comparison.status == 2
     assert "parameters/predictions.bias" in comparison.missing
     with pytest.raises(
-        ValueError, match=r"no tensor of the candidate.*outputs/logit the ref.*more"
+        ValueError, match=r"no tensor of the candidate.*outputs/logit: the ref.*more"
     ):
         compare(case, {"outputs/logit": logits, "x": logits})
     with pytest.raises(ValueError, match="the candidate has no tensors"):
@@ -277,7 +277,7 @@ def test_ids_and_masks_of_any_type_are_compared():
     wrong = compare(case, {"inputs/attention_mask": mask == 0})
     assert [row.name for row in wrong.rows if row.differs] == ["inputs/attention_mask"]
     words = np.full(mask.shape, "yes")
-    with pytest.raises(ValueError, match="attention_mask is of dtype <U3; expected"):
+    with pytest.raises(ValueError, match="attention_mask: is of dtype <U3; expected"):
         compare(case, {"inputs/attention_mask": words})
 
 

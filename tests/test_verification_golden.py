@@ -171,6 +171,8 @@ def test_the_recorded_files_are_small():
         ({"structure": 3}, "its manifest makes no model"),
         ({"structure": {"heads": 3}}, "its manifest makes no model"),
         ({"config": {"vocab_size": 31}}, "lacks parameters/.* of shape"),
+        ({"config": {"num_hidden_layers": 10**6}}, "are 1000000 layers; the file has"),
+        ({"config": {"inner_group_num": 10**5}}, "are .* layers; the file has"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_one_error(path, change, message):

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from verification_support import small_case
 
-from albert_np.verification import compare, message, read_candidate, write_golden
+from albert_np.verification import compare, live, message, read_candidate, write_golden
 from albert_np.verification.live import run_callable, run_command
 
 pytest.importorskip("ml_dtypes", reason="the extra `verify` is not installed")
@@ -36,6 +36,10 @@ def wrong(*given):
 
 def misshapen(*given):
     return forward(*given) | {"logits": np.zeros(3, "float32")}
+
+def of_other_names(*given):
+    found = forward(*given)
+    return {"y/1": found["logits"].T.copy(), "outputs/y": found["loss"], "step": np.ones(1)}
 
 def misnamed(*given):
     return {"logit": np.zeros(3, "float32")}
@@ -77,7 +81,8 @@ if __name__ == "__main__":
     tensors = load_file(sys.argv[1])
     def part(name):
         return {n.removeprefix(name): x for n, x in tensors.items() if n.startswith(name)}
-    made = forward(part("parameters/"), part("inputs/"), config)
+    function = globals()[sys.argv[3]] if sys.argv[3:] else forward
+    made = function(part("parameters/"), part("inputs/"), config)
     made = {n if "/" in n else f"outputs/{n}": np.asarray(x) for n, x in made.items()}
     save_file(made, sys.argv[2])
 """
@@ -190,6 +195,44 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(case, tmp_path):
     assert not alive.exists()
 
 
+def test_a_program_that_takes_long_is_said_to_be_waited_for(case, monkeypatch):
+    monkeypatch.setattr(live, "PATIENCE", 0.2)
+    slow = program(
+        "import time", "print('why', flush=True)", "time.sleep(1)", "raise SystemExit(3)"
+    )
+    with (
+        pytest.warns(UserWarning, match="still waiting for .* after 0.2 seconds; a timeout would"),
+        pytest.raises(ValueError, match="ended with status 3: why"),
+    ):
+        run_command(case, slow, read_candidate)
+
+
+@pytest.mark.parametrize("kind", ["callable", "command"])
+def test_a_candidate_of_other_names_is_mapped(run, candidate, golden, tmp_path, kind):
+    names = tmp_path / "names.json"
+    mapping = {
+        "y/1": {"name": "outputs/logits", "layout": [{"transpose": [2, 1, 0]}]},
+        "y": "outputs/loss",
+        "step": None,
+    }
+    names.write_text(json.dumps(mapping), encoding="utf-8")
+    entry = {
+        "callable": f"{candidate}:of_other_names",
+        "command": f"{sys.executable} {candidate} {{input}} {{output}} of_other_names",
+    }[kind]
+    arguments = ["verify", "run", f"--{kind}", entry, "--golden", golden]
+    status, out, err = run(*arguments, "--mapping", str(names), "--json")
+    report = json.loads(out)
+    assert (status, err) == (0, "")
+    assert {row["name"] for row in report["tensors"]} == {"outputs/logits", "outputs/loss"}
+    assert run(*arguments)[0] == 2
+    names.write_text("[]", encoding="utf-8")
+    assert_one_error(run(*arguments, "--mapping", str(names)), "holds a JSON list")
+    names.write_text('{"z": "outputs/loss"}', encoding="utf-8")
+    result = run(*arguments, "--mapping", str(names))
+    assert_one_error(result, "the mapping names no tensor of the candidate; it has outputs/")
+
+
 def test_the_command_reports(run, candidate, golden, tmp_path):
     page = tmp_path / "report.html"
     entry = f"{candidate}:wrong"
@@ -211,7 +254,9 @@ def test_the_command_reports(run, candidate, golden, tmp_path):
 def test_bad_arguments_are_one_error(run, candidate, golden):
     entry = f"{candidate}:misnamed"
     result = run("verify", "run", "--callable", entry, "--golden", golden)
-    assert_one_error(result, "no tensor of the candidate can be compared: outputs/logit")
+    assert_one_error(
+        result, "no tensor of the candidate can be compared: outputs/logit: the reference has no"
+    )
     assert_one_error(run("verify", "run"), "--transformers")
     command = ["verify", "run", "--command", "true {input} {output}", "--golden", golden]
     assert_one_error(run(*command, "--timeout", "0"), "--timeout is 0; expected more than 0")

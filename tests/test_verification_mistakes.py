@@ -1,8 +1,10 @@
 """The known mistakes: what they are made of, and that the reference makes them as asked."""
 
+import re
+
 import numpy as np
 import pytest
-from verification_support import small_case, small_config
+from verification_support import outputs_and_gradients, small_case, small_config
 
 import albert_np
 from albert_np.verification.case import draw_case
@@ -289,8 +291,8 @@ def test_a_decoder_of_another_weight_is_known_by_being_linear():
     case = small_case()
     other = np.random.default_rng(3).normal(size=(30, 6))
     untied = Mistake("untied", "", r"predictions\.decoder", lambda site: site.run(weight=other))
-    wrong = made(case, [untied])
-    wrong = {name: x.astype(np.float32) for name, x in wrong.items()}
+    with np.errstate(over="ignore"):  # the masked scores are float64's lowest number
+        wrong = {name: x.astype(np.float32) for name, x in made(case, [untied]).items()}
     for parts in (("forward/", "outputs/", "gradients/"), ("outputs/",)):
         candidate = {name: x for name, x in wrong.items() if name.startswith(parts)}
         diagnosis = diagnosis_of(case, candidate)
@@ -301,12 +303,35 @@ def test_a_decoder_of_another_weight_is_known_by_being_linear():
     assert diagnosis.explanation is None
 
 
+@pytest.mark.parametrize("parts", [("outputs/", "gradients/"), ("outputs/logits",)])
+def test_what_is_scaled_by_one_factor_is_said_to_be(parts):
+    case = small_case()
+    right = outputs_and_gradients(case)
+    scaled = {name: np.float32(1.001) * x for name, x in right.items() if name.startswith(parts)}
+    lines = diagnosis_of(case, scaled).lines()
+    assert re.fullmatch(
+        r"What differs is 1\.001 times what it should be, in (\d+) of \1 tensors; "
+        r"outputs/logits is the first\. \[scaled_by_one_factor\]",
+        lines[0],
+    )
+    logits = {"outputs/logits": 1.001 * right["outputs/logits"] + np.eye(8, 30)}
+    logits = {name: x.astype(np.float32) for name, x in logits.items()}
+    assert diagnosis_of(case, logits).explanation is None
+
+
 def test_what_cannot_be_compared_does_not_hide_the_mistake():
     case = small_case()
     wrong = mistaken(case, "scores_unscaled", dtype="float32")
     wrong["outputs/loss"] = wrong["outputs/loss"].reshape(1)
     wrong["forward/note"] = np.array("hello")
     assert diagnosis_of(case, wrong).explanation.name == "scores_unscaled"
+
+
+def test_numpy_s_own_warnings_are_left_as_they_were():
+    case = small_case()
+    before = np.geterr()
+    diagnosis_of(case, mistaken(case, "layer_norm_sample_variance_in_head", dtype="float32"))
+    assert np.geterr() == before
 
 
 def test_what_is_not_finite_is_said_and_no_mistake_is_tried():

@@ -65,7 +65,9 @@ def test_the_verdict_is_in_words(comparison):
     assert len(found) == len(comparison.wrong)
     assert found[0].endswith(f" × noise): forward/{GELU}, by {GELU}")
     count = len(comparison.rows)
-    assert lines[-2].startswith(f"differs: {count} of {count + 1} tensors, in float32; worst ")
+    assert lines[-2].startswith(
+        f"differs: {count} of {count + 1} tensors compared, in float32; worst "
+    )
     assert lines[-1] == SENTENCE
 
 

@@ -90,7 +90,14 @@ def _discard_unwritable_output():
 
 
 def _parse(arguments):
-    parser, commands = _parsers()
+    parser = _parser()
+    _check_command(parser, arguments)
+    return parser.parse_args(arguments)
+
+
+def _check_command(parser, arguments):
+    """Refuse what is no command of a parser, or of its command."""
+    commands = parser.commands
     if not arguments:
         parser.error(f"no command is given; the commands are {', '.join(commands)}")
     command = arguments[0]
@@ -98,11 +105,11 @@ def _parse(arguments):
         near = difflib.get_close_matches(command, commands, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(commands)}"
         parser.error(f"there is no command {command!r}; {hint}")
-    return parser.parse_args(arguments)
+    if command in commands and commands[command].commands:
+        _check_command(commands[command], arguments[1:])
 
 
-def _parsers():
-    """The parser, and those of the commands by name."""
+def _parser():
     from albert_np import __version__
 
     parser = Parser(prog=PROGRAM, description="ALBERT in NumPy, forward and backward.")
@@ -110,4 +117,5 @@ def _parsers():
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
-    return parser, commands.choices
+    parser.commands = commands.choices
+    return parser

@@ -95,7 +95,8 @@ def _records(options):
                 context = decoded(options.context_file, file.read())
         options.places = [f"QUESTION {place}" for place in range(1, len(options.questions) + 1)]
         return [{"question": question, "context": context} for question in options.questions]
-    name, lines = lines_of(options.file)
+    line = '{"question": …, "context": …}'
+    name, lines = lines_of(options.file, "QUESTION and --context", line)
     options.places = [f"{name}, line {number}" for number, _ in lines]
     return [parsed(name, number, line, ("question", "context")) for number, line in lines]
 

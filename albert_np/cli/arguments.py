@@ -8,6 +8,8 @@ DEFAULT_MODEL = "tiny"
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are raised, for `main` to print in its one line."""
 
+    commands = None  # their parsers by name, where it has some
+
     def __init__(self, **settings):
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=formatter, allow_abbrev=False, **settings)

@@ -36,8 +36,8 @@ def load(options, *expected, base=False, fast=False):
     model_class = saved_class(albert_np.AlbertConfig.from_pretrained(options.model))
     if expected and model_class.__name__ not in expected:
         raise ValueError(
-            f"{options.model} holds an {model_class.__name__}; "
-            f"this command needs the head of {' or '.join(expected)}"
+            f"{options.model} holds an {model_class.__name__}; this command needs the head of "
+            f"{' or '.join(expected)}, in a checkpoint that --model names"
         )
     tokenizer_class = albert_np.AlbertTokenizerFast if fast else albert_np.AlbertTokenizer
     tokenizer = tokenizer_class.from_pretrained(options.model)

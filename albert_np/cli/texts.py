@@ -53,8 +53,14 @@ def with_places(message, options):
     return places[int(place)] + (f", {part}" if part else "") + message[found.end() :]
 
 
-def lines_of(file_name):
+def lines_of(file_name, argument="TEXT", line="text"):
     """The lines of a file (- or None: of standard input) that are not blank.
+
+    Parameters
+    ----------
+    file_name : str or None
+    argument, line : str
+        What might have been given instead, and what a line holds, for messages.
 
     Returns
     -------
@@ -65,17 +71,19 @@ def lines_of(file_name):
     """
     if file_name not in (None, "-"):
         with open(file_name, "rb") as file:
-            return file_name, _lines(file_name, file.read())
+            return file_name, _lines(file_name, file.read(), line)
     if sys.stdin is None or (file_name is None and sys.stdin.isatty()):
-        raise ValueError("no text is given; expected TEXT, --file, or lines on standard input")
-    return "standard input", _lines("standard input", sys.stdin.buffer.read())
+        raise ValueError(
+            f"no text is given; expected {argument}, --file, or lines on standard input"
+        )
+    return "standard input", _lines("standard input", sys.stdin.buffer.read(), line)
 
 
-def _lines(name, content):
+def _lines(name, content, line):
     numbered = enumerate(re.split(r"\r?\n", decoded(name, content)), start=1)
-    lines = [(number, line) for number, line in numbered if line.strip()]
+    lines = [(number, text) for number, text in numbered if text.strip()]
     if not lines:
-        raise ValueError(f"{name} holds no text; expected one text a line")
+        raise ValueError(f"{name} holds no text; expected one {line} a line")
     return lines
 
 

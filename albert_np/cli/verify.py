@@ -6,6 +6,7 @@ from albert_np.cli import verify_kernel, verify_run
 from albert_np.cli.arguments import filled
 from albert_np.cli.verify_shared import (
     add_case,
+    add_mapping,
     add_reports,
     case_of_options,
     check_place,
@@ -20,6 +21,13 @@ examples:
   $ albert-np verify golden base.safetensors --config albert-base-v2 --seed 1
 """
 COMPARE_EXAMPLES = """\
+the table:
+  largest, rms  the error, in root mean squares of the tensor
+  ulp           the largest one, in units in the last place
+  place         where that is
+  × noise       the error, in multiples of what rounding does to the tensor
+  alone         the same of the operation alone, on the candidate's own inputs
+
 examples:
   $ albert-np verify compare mine.npz --golden tiny.safetensors --mapping names.json
 """
@@ -35,6 +43,7 @@ def add(commands):
     add_compare(subcommands)
     verify_run.add(subcommands)
     verify_kernel.add(subcommands)
+    parser.commands = subcommands.choices
 
 
 def add_golden(subcommands):
@@ -62,10 +71,14 @@ def add_compare(subcommands):
     parser.add_argument(
         "candidate", type=filled, help="a .safetensors file, .npz file or directory of .npy files"
     )
-    parser.add_argument("--golden", type=filled, required=True, metavar="GOLDEN")
     parser.add_argument(
-        "--mapping", type=filled, metavar="FILE", help="JSON: names and layouts of the candidate's"
+        "--golden",
+        type=filled,
+        required=True,
+        metavar="FILE",
+        help="what `albert-np verify golden` wrote",
     )
+    add_mapping(parser)
     parser.add_argument(
         "--precision",
         choices=("float64", "float32", "float16", "bfloat16"),

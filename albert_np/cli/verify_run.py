@@ -6,6 +6,7 @@ from contextlib import redirect_stdout
 from albert_np.cli.arguments import filled
 from albert_np.cli.verify_shared import (
     add_case,
+    add_mapping,
     add_reports,
     case_of_options,
     case_options,
@@ -38,6 +39,8 @@ what `albert-np verify golden` would have drawn from the same arguments.
 --command        a program; {input} and {output} stand for safetensors files. The first holds
                  parameters/NAME and inputs/NAME, and the configuration (JSON) under `config` in its
                  metadata; the second is what it writes, by the names of a golden file.
+
+A candidate with names of its own needs a --mapping, as `albert-np verify compare` does.
 """
 EXAMPLES = """\
 examples:
@@ -61,6 +64,7 @@ def add(commands):
     kinds.add_argument("--command", type=filled, metavar="COMMAND", help="a program")
     parser.add_argument("--golden", type=filled, metavar="FILE", help="what it is given")
     add_case(parser)
+    add_mapping(parser)
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
@@ -74,21 +78,29 @@ def add(commands):
         help="ONNX: do not look into the file; its outputs alone",
     )
     parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="end a program that is not done by then"
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="end a program that is not done by then (default: wait for it)",
     )
     add_reports(parser)
     parser.set_defaults(run=run)
 
 
 def run(options):
-    from albert_np.verification import compare, read_golden
+    from albert_np.verification import compare, map_names, read_golden, read_mapping
+    from albert_np.verification.live import whole_name
 
     _check(options)
     check_reports(options)
+    mapping = None if options.mapping is None else read_mapping(options.mapping)
     golden = None if options.golden is None else read_golden(options.golden)
     case = case_of_options(options) if golden is None else golden.case
     with redirect_stdout(sys.stderr):  # what a candidate prints is no part of the answer
         tensors, could_not = _candidate(options, case)
+    if mapping is not None:
+        mapping = {whole_name(name): entry for name, entry in mapping.items()}
+        tensors = map_names(tensors, mapping)
     return show(options, compare(golden or case, tensors, track=track), tensors, could_not)
 
 

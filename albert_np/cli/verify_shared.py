@@ -31,8 +31,10 @@ def add_case(parser):
         metavar="FILE",
         help="a config.json, or a published size such as albert-base-v2: weights are drawn",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="draws (default: 0)")
-    parser.add_argument("--class", metavar="CLASS", help="(default: as saved)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="the seed of what is drawn (default: 0)"
+    )
+    parser.add_argument("--class", metavar="CLASS", help="of the model (default: as saved)")
     parser.add_argument(
         "--text", action="append", metavar="TEXT", help="with --model; several are a batch"
     )
@@ -49,6 +51,12 @@ def add_case(parser):
 def case_options(options):
     """Those options of `add_case` that are given."""
     return [f"--{name}" for name, default in CASE.items() if getattr(options, name) != default]
+
+
+def add_mapping(parser):
+    parser.add_argument(
+        "--mapping", type=filled, metavar="FILE", help="JSON: names and layouts of the candidate's"
+    )
 
 
 def add_reports(parser):
@@ -120,6 +128,11 @@ def case_of_options(options):
     _check_case(options)
     config = _config(options)
     model_class = _class(options, config)
+    if not options.text and options.shape[1] > config.max_position_embeddings:
+        raise ValueError(
+            f"--shape is {options.shape[0]} {options.shape[1]}; "
+            f"max_position_embeddings is {config.max_position_embeddings}"
+        )
     if options.config is not None:
         return draw_case(model_class, config, options.seed, tuple(options.shape))
     model = model_class.from_pretrained(options.model, dtype="float64", seed=options.seed)

@@ -8,6 +8,13 @@ gradient of the loss with respect to `x`. Any leading shape is accepted where a 
 `...`; float32 and float64 are kept. With `into`, a backward pass adds to slots it is given, and
 returns those sums in the place of the gradients of parameters.
 
+The shapes in docstrings and comments, everywhere in the package, are of these letters:
+
+    B  batch              A  attention heads        E  embedding
+    S  sequence length    D  head size, H / A       H  hidden
+    T  tokens of a        V  vocabulary             I  intermediate
+       packed batch       M, N  any other size      L  layers
+
 Forward passes are analytic functions of their floating inputs, so that complex input (parameters
 and all) gives derivatives by the complex step, as long as no exponential overflows.
 """

@@ -13,6 +13,7 @@ The differences are those between transformers' two classes, and are kept.
 """
 
 from albert_np.errors import FileFormatError
+from albert_np.libraries import import_library
 from albert_np.tokenization.pieces import SPACE, ends_in_digit_comma
 
 # What SentencePiece's file calls its kinds of model and of pieces.
@@ -31,14 +32,7 @@ def import_tokenizers():
     ImportError
         If it is not installed; the message names the extra.
     """
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise ImportError(
-            "AlbertTokenizerFast needs the library `tokenizers`, which is not installed: "
-            "python -m pip install 'albert-np[fast]'"
-        ) from error
-    return tokenizers
+    return import_library("tokenizers", "AlbertTokenizerFast", "albert-np[fast]")
 
 
 def converted(slow):
@@ -74,13 +68,9 @@ def converted(slow):
 
 def _parsed(slow):
     """The vocabulary's file, field by field."""
-    try:
-        from sentencepiece import sentencepiece_model_pb2
-    except ImportError as error:
-        raise ImportError(
-            "AlbertTokenizerFast reads spiece.model with the library `protobuf`, which is not "
-            "installed: python -m pip install 'albert-np[fast]'"
-        ) from error
+    import_library("protobuf", "AlbertTokenizerFast", "albert-np[fast]", module="google.protobuf")
+    from sentencepiece import sentencepiece_model_pb2
+
     vocabulary = sentencepiece_model_pb2.ModelProto.FromString(slow._serialized_vocabulary)
     if vocabulary.trainer_spec.model_type != UNIGRAM:
         raise FileFormatError(

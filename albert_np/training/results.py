@@ -2,12 +2,12 @@
 
 import json
 import math
-from importlib.util import find_spec
 from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from albert_np.files import replacing
+from albert_np.libraries import import_library
 
 LOG_FILE = "training_log.json"
 PICTURE_FILE = "loss.png"
@@ -59,11 +59,7 @@ def check_output(output_directory):
     OSError
         If the directory cannot be made or written to.
     """
-    if find_spec("matplotlib") is None:
-        raise ImportError(
-            "the loss curve is drawn by matplotlib, which is not installed: "
-            "python -m pip install 'albert-np[train]'"
-        )
+    import_library("matplotlib", "the loss curve", "albert-np[train]")
     directory = Path(output_directory)
     directory.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=directory):

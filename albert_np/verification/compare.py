@@ -402,4 +402,4 @@ def _nothing(could_not):
         return "the candidate has no tensors; expected some with the names of the reference"
     name, reason = next(iter(could_not.items()))
     more = f" (and {len(could_not) - 1} more)" if len(could_not) > 1 else ""
-    return f"no tensor of the candidate can be compared: {name} {reason}{more}"
+    return f"no tensor of the candidate can be compared: {name}: {reason}{more}"

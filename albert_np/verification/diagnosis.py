@@ -48,6 +48,8 @@ OTHER_DECODER = Mistake(
     "decoder_of_another_weight",
     "The decoder is not tied to the word embedding: it has other values.",
 )
+# The factor may be any: see `_scaled`.
+SCALED = "scaled_by_one_factor"
 DECODED = ("forward/predictions.decoder", "outputs/logits", "outputs/prediction_logits")
 
 
@@ -129,6 +131,12 @@ class Diagnosis:
                 f"the latter, or has it enlarged by one factor, to {found.multiple:.3g} times the "
                 "rounding. As the masks are random, no other mistake was tried.",
             ]
+        if found.name == SCALED:
+            return [
+                *lines,
+                f"So scaled, the reference meets each to {found.multiple:.3g} times the noise or "
+                f"less. No known mistake scales it so; {self.tried}, and pairs, were tried.",
+            ]
         if found.mistakes == (OTHER_DECODER,):
             return [
                 *lines,
@@ -136,8 +144,8 @@ class Diagnosis:
                 f"one of, to {found.multiple:.3g} times the noise. What follows it was not judged.",
             ]
         lines.append(
-            f"With that in the reference, all {found.compared} tensors meet it: the largest error "
-            f"is {found.multiple:.3g} times the noise ({found.worst}); without it, "
+            f"With that in the reference, every tensor meets it, {found.compared} in all: the "
+            f"largest error is {found.multiple:.3g} times the noise ({found.worst}); without it, "
             f"{multiple:.3g} times ({worst}). {self.tried} mistakes and pairs were tried."
         )
         for what, others in (
@@ -306,7 +314,7 @@ class Bench:
         share = FLOAT64.unit_roundoff / self.precision.unit_roundoff
         for name, floor in self.floors.items():
             errors = errors_between(others[name], ours[name])
-            floor = Floor(floor.rms * share, floor.largest * share)
+            floor = floor.times(share)
             if not floor.at_least(FLOAT64.unit_roundoff, errors).multiple(errors) <= LIMIT:
                 return False
         return True
@@ -314,12 +322,14 @@ class Bench:
     def _by_pass(self, mistakes, precision="float64", generator=None):
         """The tensors of the forward pass; then, if the candidate has gradients, all of them."""
         like = self._right.get(precision) if generator is None else None
-        with np.errstate(all="ignore"):  # a mistake may well overflow
+        # A mistake may well overflow. What stays within `errstate` at a yield is the caller's, too.
+        with np.errstate(all="ignore"):
             trace = rewritten_trace(self.case, mistakes, precision, generator, like)
-            yield tensors_of(self.case, trace)
-            if any(name.startswith(("backward/", "gradients/")) for name in self.candidate):
+        yield tensors_of(self.case, trace)
+        if any(name.startswith(("backward/", "gradients/")) for name in self.candidate):
+            with np.errstate(all="ignore"):
                 differentiate(self.case, trace)
-                yield tensors_of(self.case, trace)
+            yield tensors_of(self.case, trace)
 
     def _multiple(self, name, exact, draw=None):
         """How far a tensor is, in multiples of the reference's noise, or what a draw shows."""
@@ -386,7 +396,7 @@ def diagnose(comparison, candidate, *, mistakes=MISTAKES, track=None):
     trials = [bench.try_out(pair) for pair in track(pairs, "pairs of known mistakes")]
     diagnosis.tried += len(trials)
     if not _conclude(diagnosis, bench, _furthest(trials), mistakes):
-        diagnosis.explanation = _other_decoder(bench, comparison)
+        diagnosis.explanation = _scaled(bench, comparison) or _other_decoder(bench, comparison)
     return diagnosis
 
 
@@ -440,6 +450,35 @@ def _kept_or_dropped(y, residual, x, precision):
     return float((error / (rounding + of_factor + precision.unit_roundoff)).max())
 
 
+def _scaled(bench, comparison):
+    """Whether tensors are scaled by one factor: an explanation, or None.
+
+    The first that differs, of those of several numbers, says by which. That a map of it, such as
+    the decoder, is then a linear one all the same would say less.
+    """
+    exact = bench.tensors(())
+    rows = [row for row in comparison.rows if row.differs and row.name in bench.candidate]
+    first = next((row for row in rows if exact[row.name].size > 1), None)
+    if first is None or not root_mean_square(exact[first.name]) > 0:
+        return None
+    right = np.ravel(exact[first.name])
+    factor = float(right @ np.ravel(bench.candidate[first.name]) / (right @ right))
+    multiples = {}
+    for row in rows:
+        errors = errors_between(bench.candidate[row.name], factor * exact[row.name])
+        multiples[row.name] = row.floor.times(max(1.0, abs(factor))).multiple(errors)
+    if not multiples[first.name] <= LIMIT:
+        return None
+    met = {name: multiple for name, multiple in multiples.items() if multiple <= LIMIT}
+    sentence = (
+        f"What differs is {factor:.6g} times what it should be, in {len(met)} of {len(rows)} "
+        f"tensors; {first.name} is the first."
+    )
+    worst = max(met, key=met.get)
+    average = root_mean_square(np.array([*met.values()]))
+    return Explanation((Mistake(SCALED, sentence),), len(met), worst, met[worst], average)
+
+
 def _other_decoder(bench, comparison):
     """Whether the decoder has another weight: an explanation, or None.
 
@@ -459,8 +498,7 @@ def _other_decoder(bench, comparison):
         return None
     errors = errors_between((x @ weight).reshape(given.shape) + bias, given)
     share = max(1.0, root_mean_square(given) / root_mean_square(y))  # of what the noise is of
-    floor = Floor(first.floor.rms * share, first.floor.largest * share)
-    multiple = floor.multiple(errors)
+    multiple = first.floor.times(share).multiple(errors)
     if not multiple <= LIMIT:
         return None
     return Explanation((OTHER_DECODER,), len(x), first.name, multiple, multiple)

@@ -242,6 +242,7 @@ def _read_case(path, manifest, tensors):
     try:
         config = AlbertConfig.from_dict(manifest["config"])
         structure = dict(manifest["structure"])
+        _check_layers(config, tensors)
         shapes = model_class.parameter_shapes(config, **structure)
     except (KeyError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path}: its manifest makes no model: {error}") from error
@@ -261,6 +262,16 @@ def _read_case(path, manifest, tensors):
     except (TypeError, ValueError) as error:
         raise FileFormatError(f"{path}: its inputs are none of the model's: {error}") from error
     return case
+
+
+def _check_layers(config, tensors):
+    """Refuse more layers than there are tensors: what each computes is in the file, too."""
+    layers = config.num_hidden_layers * config.inner_group_num
+    if layers > len(tensors):
+        raise ValueError(
+            f"num_hidden_layers {config.num_hidden_layers} and inner_group_num "
+            f"{config.inner_group_num} are {layers} layers; the file has {len(tensors)} tensors"
+        )
 
 
 def _part(tensors, part):

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from albert_np.libraries import import_library
 from albert_np.verification.kernel_operations import (
     OPERATIONS,
     in_dtype,
@@ -258,13 +259,7 @@ def check_kernel(kernel, dtype="float32", examples=200, seed=0):
 
 def _check_direction(kernel, direction, dtype, examples, seed):
     """Try cases until one fails, then smaller ones."""
-    try:
-        import hypothesis
-    except ImportError:
-        raise ImportError(
-            "this needs the library hypothesis, which is not installed: "
-            "python -m pip install 'albert-np[verify]'"
-        ) from None
+    hypothesis = import_library("hypothesis", "this", "albert-np[verify]")
     from albert_np.verification.kernel_cases import cases
 
     passed = []

@@ -10,18 +10,20 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from albert_np.errors import FileFormatError
-from albert_np.verification.of_torch import import_library, run_module, set_parameters
+from albert_np.verification.of_torch import candidate_library, run_module, set_parameters
 from albert_np.verification.precision import get_precision
 from albert_np.verification.user_code import described, load_function
 
 KINDS = ("parameters", "inputs", "forward", "outputs", "backward", "gradients")
 LAST_LINES = 3  # of what a program that failed said
+PATIENCE = 60  # seconds, after which it is said that a program is still waited for
 
 
 def run_callable(case, entry, dtype="float32"):
@@ -68,7 +70,7 @@ def run_callable(case, entry, dtype="float32"):
 
 def _run_own_module(case, module, dtype):
     """Run a module of PyTorch that a function made."""
-    torch = import_library("torch")
+    torch = candidate_library("torch")
     if dict(module.named_parameters()).keys() == case.parameters.keys():
         set_parameters(module, case.parameters)
     return run_module(case, module.to(getattr(torch, dtype)).eval())
@@ -105,8 +107,13 @@ def named_arrays(result, source):
             raise ValueError(f"{source}: {name} is no array: {described(error)}") from error
         if array.dtype.kind not in "biufV" or array.dtype.names:
             raise ValueError(f"{source}: {name} is of dtype {array.dtype}; expected numbers")
-        tensors[name if name.split("/")[0] in KINDS else f"outputs/{name}"] = array
+        tensors[whole_name(name)] = array
     return tensors
+
+
+def whole_name(name):
+    """A candidate's name for a tensor: an output's, where it does not say of what kind it is."""
+    return name if name.split("/")[0] in KINDS else f"outputs/{name}"
 
 
 def run_command(case, command, read, dtype="float32", timeout=None):
@@ -124,7 +131,8 @@ def run_command(case, command, read, dtype="float32", timeout=None):
     dtype : str, optional
         Of the floating parameters and inputs.
     timeout : float, optional
-        Seconds after which the program is ended, with all that it started; by default never.
+        Seconds after which the program is ended, with all that it started; by default never, but
+        a warning says that it is waited for.
 
     Returns
     -------
@@ -197,7 +205,7 @@ def _finish(words, timeout):
     except OSError as error:
         raise ValueError(f"{words[0]} cannot be run: {error.strerror}") from None
     try:
-        said, _ = process.communicate(timeout=timeout)
+        said = _said(process, words[0], timeout)
     except BaseException as error:  # Ctrl-C, too
         # The program may have ended, and what it started not: the group is still there then.
         with suppress(ProcessLookupError):
@@ -209,6 +217,19 @@ def _finish(words, timeout):
         raise
     if process.returncode:
         raise ValueError(_failure(words[0], process.returncode, said))
+
+
+def _said(process, program, timeout):
+    """What a program said to its end."""
+    if timeout is None:
+        try:
+            return process.communicate(timeout=PATIENCE)[0]
+        except subprocess.TimeoutExpired:
+            warnings.warn(
+                f"still waiting for {program} after {PATIENCE:g} seconds; a timeout would end it",
+                stacklevel=4,
+            )
+    return process.communicate(timeout=timeout)[0]
 
 
 def _failure(program, status, said):

@@ -78,7 +78,7 @@ def summary(comparison):
     """The verdict, what it rests on, and the largest error."""
     given, all_of_them = len(comparison.rows), len(comparison.rows) + len(comparison.missing)
     return (
-        f"{VERDICTS[comparison.status]}: {given} of {all_of_them} tensors, in "
+        f"{VERDICTS[comparison.status]}: {given} of {all_of_them} tensors compared, in "
         f"{comparison.precision}; worst {of_noise(comparison.worst.multiple)}, "
         f"at most {LIMIT} is right"
     )

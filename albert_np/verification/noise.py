@@ -73,6 +73,10 @@ class Floor(NamedTuple):
             max(self.largest, unit_roundoff * errors.largest_value),
         )
 
+    def times(self, share):
+        """The floor of a tensor so many times as large."""
+        return Floor(self.rms * share, self.largest * share)
+
     def multiple(self, errors):
         """The errors as a multiple of this floor: the larger of the two ratios."""
         return max(_ratio(errors.rms, self.rms), _ratio(errors.largest, self.largest))

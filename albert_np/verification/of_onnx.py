@@ -18,7 +18,7 @@ from albert_np.errors import FileFormatError
 from albert_np.verification.of_torch import (
     LAYER_PARTS,
     PARTS,
-    import_library,
+    candidate_library,
     joined_parts,
     refuse_dropout,
     scores_name,
@@ -68,7 +68,7 @@ def run_onnx(case, path, as_is=False):
     ValueError
         If it takes other inputs than the case has, or cannot be run on them.
     """
-    onnx, runtime = import_library("onnx"), import_library("onnxruntime")
+    onnx, runtime = candidate_library("onnx"), candidate_library("onnxruntime")
     refuse_dropout(case)
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
+from albert_np.libraries import import_library
 from albert_np.verification.precision import bfloat16_library
 from albert_np.verification.user_code import described
 
@@ -50,7 +51,7 @@ LAST_SCORES = {
 }
 
 
-def import_library(name):
+def candidate_library(name):
     """A library that live candidates need.
 
     Raises
@@ -58,17 +59,7 @@ def import_library(name):
     ImportError
         If it is not installed.
     """
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise ImportError(
-            f"this candidate needs the library {name}, which is not installed: "
-            f"python -m pip install {name}"
-        ) from None
+    return import_library(name, "this candidate", name)
 
 
 def transformers_module(case, attention="sdpa", dtype="float32"):
@@ -92,7 +83,7 @@ def transformers_module(case, attention="sdpa", dtype="float32"):
     ValueError
         If the library cannot make it, or its parameters have other names or shapes.
     """
-    torch, transformers = import_library("torch"), import_library("transformers")
+    torch, transformers = candidate_library("torch"), candidate_library("transformers")
     settings = case.config.to_dict()
     settings.pop("transformers_version", None)
     with _of_transformers():
@@ -126,7 +117,7 @@ def transformers_checkpoint(directory, case, attention="sdpa", dtype="float32"):
     ValueError
         If the library cannot load it.
     """
-    torch, transformers = import_library("torch"), import_library("transformers")
+    torch, transformers = candidate_library("torch"), candidate_library("transformers")
     with _of_transformers():
         module, information = getattr(transformers, case.model_class.__name__).from_pretrained(
             str(directory),
@@ -158,7 +149,7 @@ def set_parameters(module, parameters):
     ValueError
         If it has others.
     """
-    torch = import_library("torch")
+    torch = candidate_library("torch")
     own = dict(module.named_parameters())
     if own.keys() != parameters.keys():
         unlike = min(own.keys() ^ parameters.keys())
@@ -195,7 +186,7 @@ def run_module(case, module):
     ValueError
         If the module raises, or returns something else.
     """
-    torch = import_library("torch")
+    torch = candidate_library("torch")
     refuse_dropout(case)
     module.zero_grad()
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
@@ -253,7 +244,7 @@ def refuse_dropout(case):
 
 
 def _to_tensor(value, dtype):
-    torch = import_library("torch")
+    torch = candidate_library("torch")
     if not isinstance(value, np.ndarray):
         return value
     tensor = torch.tensor(value)
@@ -262,7 +253,7 @@ def _to_tensor(value, dtype):
 
 def _named(outputs):
     """The tensors that a module returned, by name."""
-    torch = import_library("torch")
+    torch = candidate_library("torch")
     if not hasattr(outputs, "items"):
         raise TypeError(f"it returns a {type(outputs).__name__}; expected outputs by name")
     return {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)}
@@ -270,7 +261,7 @@ def _named(outputs):
 
 def _differentiated(case, outputs):
     """What is differentiated, a number; or why there is nothing."""
-    torch = import_library("torch")
+    torch = candidate_library("torch")
     if case.gradients is False:
         return "gradients: the case has neither labels nor gradients of outputs"
     given = {"loss": np.ones(())} if case.gradients is True else case.gradients
@@ -298,7 +289,7 @@ def scores_name(case):
 
 def to_array(tensor):
     """A tensor as an array of the same type; bfloat16 is that of the library ml_dtypes."""
-    torch = import_library("torch")
+    torch = candidate_library("torch")
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(bfloat16_library().bfloat16)

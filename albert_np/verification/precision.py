@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from albert_np.libraries import import_library
 from albert_np.trace import Trace
 
 SOFTMAX, CONTEXT = "attention.self.softmax", "attention.self.context"
@@ -127,14 +128,7 @@ def bfloat16_library():
     ImportError
         If it is not installed.
     """
-    try:
-        import ml_dtypes
-    except ModuleNotFoundError:
-        raise ImportError(
-            "bfloat16 needs the library ml_dtypes, which is not installed: "
-            "python -m pip install 'albert-np[verify]'"
-        ) from None
-    return ml_dtypes
+    return import_library("ml_dtypes", "bfloat16", "albert-np[verify]")
 
 
 def get_precision(name):

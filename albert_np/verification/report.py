@@ -3,6 +3,7 @@
 import math
 
 from albert_np.files import replacing
+from albert_np.libraries import import_library
 from albert_np.verification.message import VERDICTS, findings, not_compared, of_noise, summary
 from albert_np.verification.noise import DECADES, LIMIT
 from albert_np.verification.picture import LEGEND, MISSING, bars, colour, picture_of
@@ -124,11 +125,4 @@ def template_library():
     ImportError
         If it is not installed.
     """
-    try:
-        import jinja2
-    except ModuleNotFoundError:
-        raise ImportError(
-            "the HTML page needs the library jinja2, which is not installed: "
-            "python -m pip install 'albert-np[verify]'"
-        ) from None
-    return jinja2
+    return import_library("jinja2", "the HTML page", "albert-np[verify]")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from albert_np.backend import get_backend
 from albert_np.kernels.cuda.cupy_executor import CupyExecutor
+from albert_np.libraries import import_library
 from benchmarks.arguments import NotAvailable
 
 DELAY_BYTES = 2**28  # copied to keep the GPU busy while launches line up; beyond any L2 cache
@@ -63,8 +64,8 @@ def gpu():
         If there is none, or CuPy is not installed.
     """
     try:
-        import ml_dtypes  # noqa: F401  NumPy and CuPy know bfloat16 from then on
-
+        # NumPy and CuPy know bfloat16 from then on.
+        import_library("ml_dtypes", "the back end 'cuda'", "albert-np[cuda]")
         executor = CupyExecutor()
     except (ImportError, RuntimeError) as error:
         raise NotAvailable(f"nothing was measured: {error}") from error

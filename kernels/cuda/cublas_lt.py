@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from albert_np.libraries import import_library
+
 WORKSPACE_BYTES = 32 * 1024 * 1024  # what NVIDIA advises for Hopper
 LARGEST_ALIGNMENT = 256
 
@@ -53,14 +55,10 @@ class MatrixProducts:
     """
 
     def __init__(self, cupy, allow_tf32=False):
-        try:
-            from nvmath import CudaDataType
-            from nvmath.bindings import cublas, cublasLt
-        except ImportError:
-            raise ImportError(
-                "the back end 'cuda' needs the library nvmath-python, which is not installed: "
-                "python -m pip install 'albert-np[cuda]'"
-            ) from None
+        import_library("nvmath-python", "the back end 'cuda'", "albert-np[cuda]", module="nvmath")
+        from nvmath import CudaDataType
+        from nvmath.bindings import cublas, cublasLt
+
         self.cupy, self.lt = cupy, cublasLt
         types, compute = CudaDataType, cublas.ComputeType
         self.types = {

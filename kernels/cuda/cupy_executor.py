@@ -14,6 +14,7 @@ from albert_np.kernels.cuda.compiling import machine_code
 from albert_np.kernels.cuda.cublas_lt import MatrixProducts
 from albert_np.kernels.cuda.launch import SOURCES, Struct, TensorMap, program
 from albert_np.kernels.cuda.launcher import STATIC_SHARED
+from albert_np.libraries import import_library
 
 # A kernel that wants more shared memory must be allowed to. Of the 48 KiB that any kernel may have,
 # what it declares itself is part.
@@ -83,15 +84,14 @@ def _inner_first(kind, *lists):
     return [(kind * len(numbers))(*reversed(numbers)) for numbers in lists]
 
 
-def _needing_bindings(function, *arguments):
-    """A call of what goes around CuPy, with one clear error where it cannot."""
-    try:
-        return function(*arguments)
-    except ImportError:
-        raise ImportError(
-            "version 4 of the CUDA kernels needs the library cuda-bindings, which is not "
-            "installed: python -m pip install 'albert-np[cuda-compile]'"
-        ) from None
+def _need_bindings():
+    """What goes around CuPy needs a library of its own."""
+    import_library(
+        "cuda-bindings",
+        "version 4 of the CUDA kernels",
+        "albert-np[cuda-compile]",
+        module="cuda.bindings",
+    )
 
 
 class CupyExecutor:
@@ -117,19 +117,12 @@ class CupyExecutor:
     """
 
     def __init__(self, sources=SOURCES, allow_tf32=False):
-        try:
-            import cupy
-        except ImportError:
-            raise ImportError(
-                "the back end 'cuda' needs the library cupy, which is not installed: "
-                "python -m pip install 'albert-np[cuda]'"
-            ) from None
+        self.cupy = cupy = import_library("cupy", "the back end 'cuda'", "albert-np[cuda]")
         if int(cupy.__version__.split(".")[0]) < OLDEST_CUPY:
             raise ImportError(
                 f"the back end 'cuda' needs the library cupy, {OLDEST_CUPY} or later; "
                 f"{cupy.__version__} is installed: python -m pip install 'albert-np[cuda]'"
             )
-        self.cupy = cupy
         self.sources = Path(sources)
         try:
             device = cupy.cuda.Device()
@@ -291,7 +284,8 @@ class CupyExecutor:
 
     def _compiled_for_hopper(self, file, kernel):
         """CuPy compiles for sm_90 alone, which lacks what sm_90a has."""
-        name, cubin = _needing_bindings(machine_code, file, kernel, "sm_90a", self.sources)
+        _need_bindings()
+        name, cubin = machine_code(file, kernel, "sm_90a", self.sources)
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "kernel.cubin"
             path.write_bytes(cubin)
@@ -300,9 +294,8 @@ class CupyExecutor:
     def _value(self, argument):
         """What CuPy passes on as that parameter."""
         if isinstance(argument, TensorMap):
-            return _needing_bindings(
-                encoded, self.pointer(argument.array), argument.array.dtype, argument
-            )
+            _need_bindings()
+            return encoded(self.pointer(argument.array), argument.array.dtype, argument)
         if argument is None:
             return np.uintp(0)
         if isinstance(argument, Struct):

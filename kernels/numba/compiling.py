@@ -114,7 +114,7 @@ def compilations():
 def announce():
     """Say, once, why a call takes so long."""
     logging.getLogger("albert_np").warning(
-        "compiling kernels, which takes a minute or so; `albert-np warm-up` does it ahead"
+        "compiling kernels, which takes a minute or two; `albert-np warm-up` does it ahead"
     )
 
 
