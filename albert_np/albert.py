@@ -4,20 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from albert_np.encoder import (
-    embeddings_backward,
-    embeddings_forward,
-    embeddings_shapes,
-    encoder_backward,
-    encoder_forward,
-    encoder_shapes,
-)
+from albert_np.embeddings import embeddings_backward, embeddings_forward, embeddings_shapes
+from albert_np.encoder import encoder_backward, encoder_forward
 from albert_np.functions.accumulate import add_gradients
 from albert_np.functions.choose import choose
 from albert_np.heads import pooler_backward, pooler_forward, pooler_shapes
 from albert_np.inputs import packed_tokens
 from albert_np.outputs import BaseModelOutputWithPooling
 from albert_np.parameters import prefixed, under
+from albert_np.schedule import encoder_shapes
 
 
 class AlbertCache(NamedTuple):

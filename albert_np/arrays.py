@@ -62,3 +62,10 @@ class HostArrays:
 
 
 HOST = HostArrays()
+
+
+def wide(array):
+    """float16 and bfloat16 in float32; other arrays, and None, as they are."""
+    if array is None or array.dtype.itemsize > 2:
+        return array
+    return array.astype("float32")

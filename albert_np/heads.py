@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_np.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL
-from albert_np.encoder import activation_backward, activation_forward
+from albert_np.feed_forward import activation_backward, activation_forward
 from albert_np.functions.accumulate import add_gradients
 from albert_np.functions.activations import tanh_backward, tanh_forward
 from albert_np.functions.bias import average_backward, average_forward

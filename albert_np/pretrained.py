@@ -12,14 +12,6 @@ from albert_np.backend import NUMPY, get_backend
 from albert_np.capturing import CapturedCall, completed
 from albert_np.checkpoint import load_parameters, resolve_directory, save_parameters
 from albert_np.config import AlbertConfig
-from albert_np.encoder import (
-    Run,
-    kept_heads,
-    layer_places,
-    layer_prefix,
-    layer_schedule,
-    needs_plain_attention,
-)
 from albert_np.functions.cross_entropy import IGNORE_INDEX
 from albert_np.functions.packing import packed_batch
 from albert_np.inputs import (
@@ -34,6 +26,9 @@ from albert_np.inputs import (
 from albert_np.outputs import Gradients
 from albert_np.parameters import allocate, initialize, moved, without_heads, zeros_like
 from albert_np.resizing import ResizableEmbeddings
+from albert_np.run import Run
+from albert_np.schedule import kept_heads, layer_places, layer_prefix, layer_schedule
+from albert_np.self_attention import needs_plain_attention
 from albert_np.trace import Trace
 
 DTYPES = ("float32", "float64")

@@ -14,7 +14,7 @@ from albert_np import (
     AlbertModel,
 )
 from albert_np.config import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
-from albert_np.encoder import layer_schedule
+from albert_np.schedule import layer_schedule
 
 TESTED = {"backend": "numpy"}  # which the fixture `each_backend` changes
 LABEL_MAPS = ("id2label", "label2id")

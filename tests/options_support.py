@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from models_support import configs, random_batch
 
 from albert_np import AlbertConfig
-from albert_np.encoder import layer_places
 from albert_np.functions.activations import tanh_backward, tanh_forward
+from albert_np.schedule import layer_places
 
 POSITIONS = ("absolute", "relative_key", "relative_key_query")
 ACTIVATIONS = ("gelu_new", "gelu", "silu", (tanh_forward, tanh_backward))

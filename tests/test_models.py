@@ -13,7 +13,7 @@ from models_support import CLASSES, configs, random_batch, random_model, suited_
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
 from albert_np.backend import NUMPY
-from albert_np.encoder import layer_schedule
+from albert_np.schedule import layer_schedule
 
 pytestmark = pytest.mark.usefixtures("each_backend")
 

@@ -27,15 +27,15 @@ from test_derivatives import (
 
 from albert_np import AlbertConfig, AlbertForMaskedLM, AlbertModel
 from albert_np.backend import NUMPY
-from albert_np.encoder import (
-    Run,
+from albert_np.feed_forward import (
     chunked_feed_forward_backward,
     chunked_feed_forward_forward,
     feed_forward_backward,
     feed_forward_forward,
-    layer_schedule,
 )
 from albert_np.functions.activations import gelu_backward, gelu_forward
+from albert_np.run import Run
+from albert_np.schedule import layer_schedule
 
 pytestmark = pytest.mark.usefixtures("each_backend")
 

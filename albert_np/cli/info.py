@@ -52,7 +52,7 @@ def add(commands):
 
 def run(options):
     from albert_np import AlbertConfig, AlbertForPreTraining
-    from albert_np.encoder import layer_places, layer_schedule
+    from albert_np.schedule import layer_places, layer_schedule
 
     if options.config is not None:
         config, model_class = AlbertConfig.published(options.config), AlbertForPreTraining
@@ -108,7 +108,7 @@ def _parameters_by_module(model_class, config):
 
 def _layer_parameters(config, places):
     """How many parameters the layers at some (group, inner layer) have, one for each mention."""
-    from albert_np.encoder import layer_shapes
+    from albert_np.schedule import layer_shapes
 
     return sum(
         math.prod(shape) for place in places for shape in layer_shapes(config, place).values()

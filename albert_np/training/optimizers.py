@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from albert_np.encoder import wide
+from albert_np.arrays import wide
 
 
 class AdamW:

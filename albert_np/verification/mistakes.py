@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from albert_np.encoder import kept_heads
 from albert_np.functions.activations import gelu_forward, gelu_new_forward, relu_forward
 from albert_np.functions.attention import attention_context_forward, mask_scores_forward
 from albert_np.functions.bias import add_forward, bias_forward
@@ -26,6 +25,7 @@ from albert_np.functions.cross_entropy import IGNORE_INDEX, cross_entropy_forwar
 from albert_np.functions.layer_norm import layer_norm_forward
 from albert_np.functions.select import select_forward
 from albert_np.functions.softmax import softmax_forward
+from albert_np.schedule import kept_heads
 from albert_np.verification.pairs import (
     layer_norm_by_deviation_forward,
     rearrange_forward,

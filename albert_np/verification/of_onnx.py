@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from albert_np.encoder import layer_schedule
 from albert_np.errors import FileFormatError
+from albert_np.schedule import layer_schedule
 from albert_np.verification.of_torch import (
     LAYER_PARTS,
     PARTS,

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_np.backend import NUMPY
-from albert_np.encoder import layer_prefix, repetitions_of
 from albert_np.outputs import Gradients
 from albert_np.parameters import QUERY_KEY_VALUE, under
+from albert_np.schedule import layer_prefix, repetitions_of
 from albert_np.trace import signature_of
 from albert_np.verification.pairs import rearrange_forward, scale_forward
 from albert_np.verification.precision import RoundedTrace, get_precision

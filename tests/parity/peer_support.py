@@ -4,7 +4,6 @@ import numpy as np
 import torch
 import transformers
 
-from albert_np.encoder import kept_heads, layer_schedule
 from albert_np.functions.dropout import (
     CLASSIFIER_SITE,
     EMBEDDINGS_SITE,
@@ -13,6 +12,7 @@ from albert_np.functions.dropout import (
     attention_probabilities_site,
     keep_mask,
 )
+from albert_np.schedule import kept_heads, layer_schedule
 
 
 def peer_of(model, attention="eager", **settings):

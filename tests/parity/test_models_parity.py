@@ -37,7 +37,7 @@ from albert_np import (  # noqa: E402
     AlbertForSequenceClassification,
     AlbertForTokenClassification,
 )
-from albert_np.encoder import layer_schedule  # noqa: E402
+from albert_np.schedule import layer_schedule  # noqa: E402
 from albert_np.training.optimizers import AdamW  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("each_backend")
