@@ -245,6 +245,28 @@ def test_large_scores():
         np.testing.assert_allclose(context[0, :, 0], 69)
 
 
+@pytest.mark.parametrize("version", [3, 4])
+def test_what_is_masked_may_have_any_score(version):
+    """Far larger ones than those that count: its gradient is zero, and where all are masked, all
+    are alike.
+    """
+    functions = cuda.functions(HostExecutor())
+    rng = np.random.default_rng(0)
+    x = random(rng, (3, 100, 3, 16), FLOAT16).copy()
+    mask = np.ones((3, 100), bool)
+    mask[0, :70:3] = mask[1] = mask[2, 1::4] = False
+    x[:, :, 0, 0] = 100
+    x[:, :, 1, 0] = np.where(mask, 0, 1000)
+    arrays = x.reshape(3, 100, 48), random(rng, (3, 100, 16), FLOAT16)
+    context, cache = functions["attention_forward"](arrays[0], 1, mask, version=version)
+    gradient = functions["attention_backward"](arrays[1], cache, version=version)
+    assert np.isfinite(context).all() and np.isfinite(gradient).all()
+    of_keys = gradient.reshape(3, 100, 3, 16)[:, :, 1:]
+    np.testing.assert_array_equal(of_keys[::2].any(axis=(2, 3)), mask[::2])
+    mean = x[1, :, 2].astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(context[1], np.tile(mean, (100, 1)), atol=1e-3)
+
+
 @pytest.mark.parametrize("allow_tf32", [False, True])
 def test_same_input_same_bits(allow_tf32):
     rng = np.random.default_rng(0)

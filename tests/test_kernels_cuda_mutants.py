@@ -414,9 +414,21 @@ FUNCTIONS = {
     "softmax_of_tile": (
         "attention.cu",
         attention_3,
-        ("key < sequence.length", "key <= sequence.length"),
         ("total[half] * rescale[half]", "total[half] * rescale[0]"),
+        ("- largest[i / 2]", "- largest[0]"),
     ),
+    "columns_that_count": (
+        "attention.cu",
+        attention_3,
+        ("column < sequence.length", "column <= sequence.length"),
+        ("first + away + ", "first + "),
+    ),
+    "fill_columns": ("attention.cu", attention_3, ("8 * n + i % 2", "8 * n")),
+    "mask_scores": ("attention.cu", attention_3, ("columns, 0.0f", "columns, 1.0f")),
+    "known_of": ("attention.cu", attention_3, ("sequence.start + min(", "min(")),
+    "rebuild_product": ("attention.cu", attention_3, ("KEYS_ARE_ROWS || !scale", "KEYS_ARE_ROWS")),
+    "clear_masked_rows": ("attention.cu", attention_3, ("i < 4", "i < 2")),
+    "copy_tile": ("attention.cu", attention_3, ("row + away < count", "row + away <= count")),
     "attention_forward_3": (
         "attention.cu",
         attention_3,

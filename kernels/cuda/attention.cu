@@ -566,7 +566,7 @@ attention_backward_key_2(const T* dcontext, const T* query_key_value, const wide
 // each number that is read has to be rounded.
 
 constexpr int WARPS = 4, ROWS = 16 * WARPS;
-constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
+constexpr float LOG2_E = 1.4426950408889634f;
 
 // Scores of each row that a tile makes: forward, and backward, where registers hold sums beside more of
 // them. Rows of 512 bytes come half as many at a time, so that two blocks have room.
@@ -583,10 +583,15 @@ template <int D_MAX, int ROWS_OF_TILE, class T>
 __device__ __forceinline__ void copy_tile(T* tile, const T* first, long long stride, int count,
                                           int head_size) {
     constexpr int SIZE = Pack<T>::SIZE, ACROSS_ROW = D_MAX / SIZE;
-    for (int at = threadIdx.x; at < ROWS_OF_TILE * ACROSS_ROW; at += WARPS * WARP_SIZE) {
-        const int row = at / ACROSS_ROW, d = at % ACROSS_ROW * SIZE;
-        const bool inside = row < count && d < head_size;
-        copy_async(tile + row * PITCH<T, D_MAX> + d, inside ? first + row * stride + d : first, inside);
+    constexpr int AT_ONCE = WARPS * WARP_SIZE / ACROSS_ROW;
+    static_assert(ROWS_OF_TILE % AT_ONCE == 0, "each thread copies as often");
+    const int row = threadIdx.x / ACROSS_ROW, d = threadIdx.x % ACROSS_ROW * SIZE;
+    T* to = tile + row * PITCH<T, D_MAX> + d;
+    const T* from = first + row * stride + d;
+#pragma unroll
+    for (int away = 0; away < ROWS_OF_TILE; away += AT_ONCE) {
+        copy_async(to + away * PITCH<T, D_MAX>, from, row + away < count && d < head_size);
+        from += AT_ONCE * stride;
     }
 }
 
@@ -764,9 +769,15 @@ __device__ __forceinline__ unsigned kept_scores(const Dropout& dropout, const Se
     }
     return kept;
 }
-// What the score of that number is multiplied by: 0 or 1 / (1 − p).
-__device__ __forceinline__ float scale_of(const Dropout& dropout, unsigned kept, int n, int i) {
-    return kept >> (4 * n + i) & 1 ? float(dropout.scale) : 0.0f;
+// Multiplies scores by 0 or 1 / (1 − p).
+template <int N>
+__device__ __forceinline__ void drop_scores(float (&scores)[N][4], const Dropout& dropout,
+                                            unsigned kept) {
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            scores[n][i] *= kept >> (4 * n + i) & 1 ? float(dropout.scale) : 0.0f;
 }
 
 // Two neighbours in one store.
@@ -793,51 +804,77 @@ __device__ __forceinline__ void store_product(T* first, long long stride, int co
         }
 }
 
-// The online softmax of 16 rows, from `first_query` on, and 8 N columns: scores become p̃, not divided
-// by their sum yet. What the two rows' sums so far are multiplied by is the answer.
+// Which columns of a tile, from `first` on, count, a bit each: those of the sequence that are not masked,
+// or `all` of them. Every lane of the warp must ask, and gets the same.
+template <int COLUMNS>
+__device__ __forceinline__ unsigned long long columns_that_count(const Batch& batch,
+                                                                 const Sequence& sequence,
+                                                                 bool all, int first) {
+    unsigned long long columns = COLUMNS < 64 ? ~0ull << COLUMNS : 0;
+#pragma unroll
+    for (int away = 0; away < COLUMNS; away += WARP_SIZE) {
+        const int column = first + away + static_cast<int>(threadIdx.x % WARP_SIZE);
+        const bool counts = column < sequence.length &&
+                            (all || !batch.mask || batch.mask[sequence.start + column]);
+        columns |= static_cast<unsigned long long>(__ballot_sync(ALL_LANES, counts)) << away;
+    }
+    return columns;
+}
+template <int N>
+__device__ __forceinline__ void fill_columns(float (&product)[N][4], unsigned long long columns,
+                                             float value) {
+    columns >>= column_in_product(0);
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (columns >> (8 * n + i % 2) & 1) product[n][i] = value;
+}
+// q·k of 16 rows, where a column that does not count has the lowest there is.
+template <int N>
+__device__ __forceinline__ void mask_scores(float (&scores)[N][4], unsigned long long columns,
+                                            bool none_real) {
+    if (!~columns && !none_real) return;
+    fill_columns(scores, ~columns, lowest<float>());
+    if (none_real) fill_columns(scores, columns, 0.0f);
+}
+
+// The online softmax of 16 rows, from `first_query` on, and 8 N columns: q·k become p̃, not divided by
+// their sum yet. What the two rows' sums so far are multiplied by is the answer.
 template <int N>
 __device__ __forceinline__ Pair<float> softmax_of_tile(float (&scores)[N][4],
                                                        float (&largest)[2], float (&total)[2],
                                                        const Batch& batch, const Dropout& dropout,
                                                        const Sequence& sequence, bool none_real,
                                                        int first_query, int first_key) {
+    const float scale = float(batch.scale * LOG2_E);
+    mask_scores(scores, columns_that_count<8 * N>(batch, sequence, none_real, first_key), none_real);
     float now_largest[2] = {largest[0], largest[1]};
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int key = first_key + n * 8 + column_in_product(i);
-            if (key >= sequence.length) continue;
-            scores[n][i] = masked_score(batch, sequence.start + key, none_real,
-                                        scores[n][i] * (float(batch.scale) * LOG2_E));
+        for (int i = 0; i < 4; i++)
             now_largest[i / 2] = fmax(now_largest[i / 2], scores[n][i]);
-        }
     float rescale[2], sum[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         now_largest[half] = warp_max<4>(now_largest[half]);
-        rescale[half] = power_of_2(largest[half] - now_largest[half]);
+        rescale[half] = power_of_2((largest[half] - now_largest[half]) * scale);
         largest[half] = now_largest[half];
     }
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const int key = first_key + n * 8 + column_in_product(i);
-            scores[n][i] =
-                key < sequence.length ? power_of_2(scores[n][i] - largest[i / 2]) : 0.0f;
+            scores[n][i] = power_of_2((scores[n][i] - largest[i / 2]) * scale);
             sum[i / 2] += scores[n][i];
         }
-    if (dropout.enabled) {
-        const unsigned kept = kept_scores<false, N * 8>(dropout, sequence, first_query, first_key);
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) scores[n][i] *= scale_of(dropout, kept, n, i);
-    }
 #pragma unroll
     for (int half = 0; half < 2; half++)
         total[half] = total[half] * rescale[half] + warp_sum<4>(sum[half]);
+    if (dropout.enabled)
+        drop_scores(scores, dropout,
+                    kept_scores<false, N * 8>(dropout, sequence, first_query, first_key));
     return {rescale[0], rescale[1]};
 }
 template <int N>
@@ -862,7 +899,8 @@ __device__ __forceinline__ void store_context(T* context, float* log_sum_exp,
     for (int half = 0; half < 2; half++) {
         const int at = threadIdx.x / WARP_SIZE * 16 + row_in_product(2 * half);
         if (at < count && threadIdx.x % 4 == 0)
-            log_sum_exp[at_row(batch, own + at, head)] = largest[half] * LN_2 + log(total[half]);
+            log_sum_exp[at_row(batch, own + at, head)] =
+                largest[half] * float(batch.scale) + log(total[half]);
     }
 }
 
@@ -918,36 +956,67 @@ attention_forward_3(const T* query_key_value, T* context, float* log_sum_exp, Ba
     store_context<D_MAX>(context, log_sum_exp, sums, largest, total, batch, head, own, count);
 }
 
-// p̃ and ds of 16 rows, from q·k and dc·v; 0 outside the sequence.
+// L and δ of a query; those of the last for one beyond it.
+__device__ __forceinline__ Pair<float> known_of(const float* log_sum_exp, const float* delta,
+                                                const Batch& batch, const Sequence& sequence,
+                                                int query) {
+    const int token = sequence.start + min(query, sequence.length - 1);
+    const unsigned at = blockIdx.y * batch.tokens + token;  // of 32 bits: that takes fewer instructions
+    return {log_sum_exp[at], delta[at]};
+}
+
+// What q·k are multiplied by: 0 where every key is masked, as all scores are alike there.
+__device__ __forceinline__ float scale_of_scores(const Batch& batch, const Sequence& sequence) {
+    return all_masked(batch, sequence) ? 0 : float(batch.scale);
+}
+
+// p and ds of 16 rows, from q·k and dc·v, and p̃ for p where rows are keys'. 0 in columns that do not
+// count; rows that do not are for `clear_masked_rows`. `own`: L and δ of a lane's two rows, where they
+// are queries'.
 template <bool KEYS_ARE_ROWS, int N>
 __device__ __forceinline__ void rebuild_product(float (&products)[N][4], float (&dvalues)[N][4],
+                                                const Pair<float> (&own)[2],
                                                 const float* log_sum_exp, const float* delta,
                                                 const Batch& batch, const Dropout& dropout,
-                                                const Sequence& sequence, bool none_real,
+                                                const Sequence& sequence, float scale,
                                                 int first_row, int first_column) {
-    const int head = blockIdx.y;
+    const unsigned long long columns =
+        columns_that_count<8 * N>(batch, sequence, KEYS_ARE_ROWS || !scale, first_column);
     unsigned kept = ~0u;
-    if (dropout.enabled)
+    if (dropout.enabled) {
         kept = kept_scores<KEYS_ARE_ROWS, N * 8>(dropout, sequence, first_row, first_column);
+        drop_scores(dvalues, dropout, kept);
+    }
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const int a = first_row + row_in_product(i);
-            const int b = first_column + n * 8 + column_in_product(i);
-            const int query = KEYS_ARE_ROWS ? b : a, key = KEYS_ARE_ROWS ? a : b;
-            if (query >= sequence.length || key >= sequence.length) {
-                products[n][i] = dvalues[n][i] = 0;
-                continue;
-            }
-            const long long at = at_row(batch, sequence.start + query, head);
-            const float score = masked_score(batch, sequence.start + key, none_real,
-                                             products[n][i] * float(batch.scale));
-            const float p = power_of_2((score - log_sum_exp[at]) * LOG2_E);
-            const float scale = scale_of(dropout, kept, n, i);
-            products[n][i] = p * scale;
-            dvalues[n][i] = p * (dvalues[n][i] * scale - delta[at]);
+            const Pair<float> known =
+                KEYS_ARE_ROWS ? known_of(log_sum_exp, delta, batch, sequence,
+                                         first_column + n * 8 + column_in_product(i))
+                              : own[i / 2];
+            products[n][i] = power_of_2(fma(products[n][i], scale, -known.first) * LOG2_E);
+            dvalues[n][i] = products[n][i] * (dvalues[n][i] - known.second);
         }
+    if (~columns) {
+        fill_columns(products, ~columns, 0.0f);
+        fill_columns(dvalues, ~columns, 0.0f);
+    }
+    if (KEYS_ARE_ROWS && dropout.enabled) drop_scores(products, dropout, kept);
+}
+// Zeros in the rows of keys that are masked, whose scores may be larger than L.
+template <int N>
+__device__ __forceinline__ void clear_masked_rows(float (&sums)[N][4], const Batch& batch,
+                                                  const Sequence& sequence, float scale,
+                                                  int first_key) {
+    if (!batch.mask || !scale) return;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int key = min(first_key + row_in_product(i), sequence.length - 1);
+        if (batch.mask[sequence.start + key]) continue;
+#pragma unroll
+        for (int n = 0; n < N; n++) sums[n][i] = 0;
+    }
 }
 
 // dq. Grid: (longest / 64, heads, sequences). Shared memory: tiles of q and dc, two of k, two of v.
@@ -963,7 +1032,7 @@ attention_backward_query_3(const T* dcontext, const T* query_key_value, const fl
     const int first_query = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
     const Sequence sequence = accepted_sequence(batch, blockIdx.z);
     if (first_query >= sequence.length) return;
-    const bool none_real = all_masked(batch, sequence);
+    const float scale = scale_of_scores(batch, sequence);
     const long long stride = 3LL * batch.heads * D;
     const int own = sequence.start + first_query, count = sequence.length - first_query;
     const int row = threadIdx.x / WARP_SIZE * 16;
@@ -984,6 +1053,9 @@ attention_backward_query_3(const T* dcontext, const T* query_key_value, const fl
     copy_tile<D_MAX, ROWS>(gradients, context_row(dcontext, batch, own, head),
                            (long long)batch.heads * D, count, D);
     copy_keys_and_values(0);
+    const Pair<float> known[2] = {
+        known_of(log_sum_exp, delta, batch, sequence, first_query + row + row_in_product(0)),
+        known_of(log_sum_exp, delta, batch, sequence, first_query + row + row_in_product(2))};
     float dquery[D_MAX / 8][4] = {};
     for (int first = 0; first < sequence.length; first += COLUMNS) {
         copy_keys_and_values(first + COLUMNS);
@@ -993,8 +1065,8 @@ attention_backward_query_3(const T* dcontext, const T* query_key_value, const fl
         float products[COLUMNS / 8][4], dscores[COLUMNS / 8][4];
         matrix_products<D_MAX, COLUMNS>(queries, row, keys + buffer, products);
         matrix_products<D_MAX, COLUMNS>(gradients, row, values + buffer, dscores);
-        rebuild_product<false>(products, dscores, log_sum_exp, delta, batch, dropout, sequence,
-                               none_real, first_query + row, first);
+        rebuild_product<false>(products, dscores, known, log_sum_exp, delta, batch, dropout, sequence,
+                               scale, first_query + row, first);
         matrix_add_weighted<D_MAX, COLUMNS>(dquery, dscores, keys + buffer);
         __syncthreads();  // all have used this tile: the copies after the next may overwrite it
     }
@@ -1016,7 +1088,7 @@ attention_backward_key_3(const T* dcontext, const T* query_key_value, const floa
     const int first_key = blockIdx.x * ROWS, head = blockIdx.y, D = batch.head_size;
     const Sequence sequence = accepted_sequence(batch, blockIdx.z);
     if (first_key >= sequence.length) return;
-    const bool none_real = all_masked(batch, sequence);
+    const float scale = scale_of_scores(batch, sequence);
     const long long stride = 3LL * batch.heads * D;
     const int own = sequence.start + first_key, count = sequence.length - first_key;
     const int row = threadIdx.x / WARP_SIZE * 16;
@@ -1045,12 +1117,14 @@ attention_backward_key_3(const T* dcontext, const T* query_key_value, const floa
         float probabilities[COLUMNS / 8][4], dscores[COLUMNS / 8][4];
         matrix_products<D_MAX, COLUMNS>(keys, row, queries + buffer, probabilities);
         matrix_products<D_MAX, COLUMNS>(values, row, gradients + buffer, dscores);
-        rebuild_product<true>(probabilities, dscores, log_sum_exp, delta, batch, dropout, sequence,
-                              none_real, first_key + row, first);
+        rebuild_product<true>(probabilities, dscores, {}, log_sum_exp, delta, batch, dropout, sequence,
+                              scale, first_key + row, first);
         matrix_add_weighted<D_MAX, COLUMNS>(dvalue, probabilities, gradients + buffer);
         matrix_add_weighted<D_MAX, COLUMNS>(dkey, dscores, queries + buffer);
         __syncthreads();  // all have used this tile: the copies after the next may overwrite it
     }
+    clear_masked_rows(dkey, batch, sequence, scale, first_key + row);
+    clear_masked_rows(dvalue, batch, sequence, scale, first_key + row);
     store_product<D_MAX>(row_of(dquery_key_value, batch, KEY, own, head), stride, count, D, dkey,
                          batch.scale);
     store_product<D_MAX>(row_of(dquery_key_value, batch, VALUE, own, head), stride, count, D, dvalue,
@@ -1296,9 +1370,13 @@ __device__ __forceinline__ void differentiate(const BackwardStages<T>& stages,
                                               const float* log_sum_exp, const float* delta,
                                               T* dquery_key_value, const Batch& batch,
                                               const Dropout& dropout, const Sequence& sequence,
-                                              bool none_real, int head, int first_row, int groups) {
+                                              float scale, int head, int first_row, int groups) {
     constexpr int TILE_SIZE = D_MAX * PANEL;
     const int row = threadIdx.x / WARP_SIZE * 16, group = threadIdx.x / WARPGROUP;
+    Pair<float> known[2] = {};
+    for (int half = 0; half < 2 && !KEYS_ARE_ROWS; half++)
+        known[half] = known_of(log_sum_exp, delta, batch, sequence,
+                               first_row + row + row_in_product(2 * half));
     float sums[D_MAX / 8][4] = {};    // dq or dk, from the tiles of k or q
     float dvalue[D_MAX / 8][4] = {};  // of keys alone, from the tiles of dc
     phase_wait(stages.own_here, 0);
@@ -1313,8 +1391,8 @@ __device__ __forceinline__ void differentiate(const BackwardStages<T>& stages,
         multiply_rows<D_MAX>(dscores, stages.own_other + group * TILE_SIZE, other);
         multiply_commit();
         multiply_wait(products, dscores);
-        rebuild_product<KEYS_ARE_ROWS>(products, dscores, log_sum_exp, delta, batch, dropout,
-                                       sequence, none_real, first_row + row, first);
+        rebuild_product<KEYS_ARE_ROWS>(products, dscores, known, log_sum_exp, delta, batch, dropout,
+                                       sequence, scale, first_row + row, first);
         if (sequence.length - first < PANEL) {
             barrier_of(CONSUMERS_BARRIER, groups * WARPGROUP);  // all have multiplied by these rows
             clear_rows<T, D_MAX>(tile, sequence.length - first, groups);
@@ -1332,6 +1410,10 @@ __device__ __forceinline__ void differentiate(const BackwardStages<T>& stages,
         else
             multiply_wait(sums);
         if (threadIdx.x % WARP_SIZE == 0) phase_arrive(stages.used + stage);
+    }
+    if (KEYS_ARE_ROWS) {
+        clear_masked_rows(sums, batch, sequence, scale, first_row + row);
+        clear_masked_rows(dvalue, batch, sequence, scale, first_row + row);
     }
     const long long stride = 3LL * batch.heads * batch.head_size;
     const int own = sequence.start + first_row, count = sequence.length - first_row;
@@ -1354,7 +1436,7 @@ __device__ __forceinline__ void backward_of_rows(const TensorMap* dcontext, cons
     const int first_row = blockIdx.x * MOST_GROUPS * PANEL, head = blockIdx.y;
     const Sequence sequence = accepted_sequence(batch, blockIdx.z);
     if (first_row >= sequence.length) return;
-    const bool none_real = all_masked(batch, sequence);
+    const float scale = scale_of_scores(batch, sequence);
     const int groups = min(MOST_GROUPS, (sequence.length - first_row + PANEL - 1) / PANEL);
     T* own = at_1024_bytes(dynamic);
     T* tiles = own + 2 * MOST_GROUPS * TILE_SIZE;
@@ -1376,7 +1458,7 @@ __device__ __forceinline__ void backward_of_rows(const TensorMap* dcontext, cons
                               sequence, first_row, groups);
     else if (static_cast<int>(threadIdx.x) < groups * WARPGROUP)
         differentiate<T, D_MAX, KEYS_ARE_ROWS>(stages, log_sum_exp, delta, dquery_key_value, batch,
-                                               dropout, sequence, none_real, head, first_row,
+                                               dropout, sequence, scale, head, first_row,
                                                groups);
 }
 
