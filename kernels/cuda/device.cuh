@@ -72,6 +72,12 @@ __device__ __forceinline__ float power_of_2(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+// 1 / x, to one unit in the last place.
+__device__ __forceinline__ float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 
 // The compiler takes 16 bytes in registers, and all memory, for new ones: what it had computed from
 // them, or loaded, it computes and loads again, and keeps in no registers until then.
@@ -300,6 +306,7 @@ void copy_async_wait() {
 }
 
 inline float power_of_2(float x) { return __builtin_exp2f(x); }
+inline float reciprocal(float x) { return 1 / x; }
 inline void renew(void*) {}
 
 template <class T>

@@ -11,22 +11,42 @@
 // remainders take far fewer instructions than those of 64 bits.
 #include "column_sums.cuh"
 
-template <class A>
-__device__ __forceinline__ A sigmoid_2u(A z) {
-    const A cubic = A(0.044715), factor = A(1.5957691216057308);  // 2√(2/π)
-    return A(1) / (A(1) + exp(-factor * z * fma(cubic * z, z, A(1))));
+// 1 / (1 + exp(−x)). For 2-byte numbers the GPU's own powers of 2 and reciprocals do: what they are off
+// by, 2⁻²² of it and 2⁻²³ |x|, is far less than such a number rounds off. Exact ones take so many
+// instructions that these would be the limit, not the memory.
+template <class T>
+__device__ __forceinline__ wide<T> sigmoid(wide<T> x) {
+    return wide<T>(1) / (wide<T>(1) + exp(-x));
 }
-template <class A>
-__device__ __forceinline__ A gelu_new(A z) {
-    return z * sigmoid_2u(z);
+__device__ __forceinline__ float fast_sigmoid(float x) {
+    return reciprocal(1.0f + power_of_2(-1.4426950408889634f * x));
+}
+template <>
+__device__ __forceinline__ float sigmoid<Half>(float x) {
+    return fast_sigmoid(x);
+}
+template <>
+__device__ __forceinline__ float sigmoid<BFloat16>(float x) {
+    return fast_sigmoid(x);
+}
+
+template <class T>
+__device__ __forceinline__ wide<T> sigmoid_2u(wide<T> z) {
+    const wide<T> cubic = wide<T>(0.044715), factor = wide<T>(1.5957691216057308);  // 2√(2/π)
+    return sigmoid<T>(factor * z * fma(cubic * z, z, wide<T>(1)));
+}
+template <class T>
+__device__ __forceinline__ wide<T> gelu_new(wide<T> z) {
+    return z * sigmoid_2u<T>(z);
 }
 // Outside ±40 gelu_new is z or 0 to the last bit; beyond it z² could overflow against a 0.
-template <class A>
-__device__ __forceinline__ A gelu_new_slope(A z) {
+template <class T>
+__device__ __forceinline__ wide<T> gelu_new_slope(wide<T> z) {
+    using A = wide<T>;
     const A cubic = A(0.044715), factor = A(1.5957691216057308);
-    if (z > A(40) || z < A(-40)) return z > A(0) ? A(1) : A(0);
-    const A s = sigmoid_2u(z);
-    return s * fma(z * (A(1) - s) * factor, fma(A(3) * cubic * z, z, A(1)), A(1));
+    const A s = sigmoid_2u<T>(z);
+    const A slope = s * fma(z * (A(1) - s) * factor, fma(A(3) * cubic * z, z, A(1)), A(1));
+    return z > A(40) ? A(1) : z < A(-40) ? A(0) : slope;
 }
 
 // Forward, version 1: one thread an element.
@@ -37,7 +57,7 @@ template <class T>
 __global__ void gelu_new_forward_1(const T* x, const T* bias, T* y, int rows, int columns) {
     const unsigned at = blockIdx.x * blockDim.x + threadIdx.x, elements = rows * columns;
     if (at >= elements) return;
-    y[at] = narrow<T>(gelu_new(widen(x[at]) + widen(bias[at % columns])));
+    y[at] = narrow<T>(gelu_new<T>(widen(x[at]) + widen(bias[at % columns])));
 }
 
 // Forward, version 2: 16 bytes a load, four packs a thread before the first is used.
@@ -63,7 +83,7 @@ gelu_new_forward_2(const T* x, const T* bias, T* y, int rows, int columns) {
         const Pack<T> b = load_pack(bias + at * SIZE % columns);
 #pragma unroll
         for (int i = 0; i < SIZE; i++)
-            loaded[k].values[i] = narrow<T>(gelu_new(widen(loaded[k].values[i]) + widen(b.values[i])));
+            loaded[k].values[i] = narrow<T>(gelu_new<T>(widen(loaded[k].values[i]) + widen(b.values[i])));
         store_pack(y + at * SIZE, loaded[k]);
     }
 }
@@ -81,7 +101,7 @@ __global__ void gelu_new_backward_1(const T* dy, const T* x, const T* bias, T* d
     wide<T> sum = 0;
     for (int row = first; row < end; row++) {
         const long long at = (long long)row * columns + column;
-        const wide<T> slope = gelu_new_slope(widen(x[at]) + widen(bias[column]));
+        const wide<T> slope = gelu_new_slope<T>(widen(x[at]) + widen(bias[column]));
         const wide<T> gradient = widen(dy[at]) * slope;
         dx[at] = narrow<T>(gradient);
         sum += gradient;
@@ -112,7 +132,7 @@ gelu_new_backward_2(const T* dy, const T* x, const T* bias, T* dx, wide<T>* part
 #pragma unroll
             for (int i = 0; i < SIZE; i++) {
                 const wide<T> z = widen(inputs.values[i]) + widen(b.values[i]);
-                const wide<T> gradient = widen(gradients.values[i]) * gelu_new_slope(z);
+                const wide<T> gradient = widen(gradients.values[i]) * gelu_new_slope<T>(z);
                 out.values[i] = narrow<T>(gradient);
                 sum[i] += gradient;
             }
