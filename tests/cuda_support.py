@@ -379,7 +379,8 @@ def check_wrong_offsets(executor, version):
     right = packed_batch(np.ones((3, 4), bool))
     for tokens, offsets in WRONG_OFFSETS:
         x, dcontext = (random(rng, (tokens, n * 16), dtype) for n in (3, 1))
-        wrong = right._replace(offsets=OnDevice(offsets))
+        sequences, columns = right.sequences[:tokens], right.columns[:tokens]
+        wrong = right._replace(offsets=OnDevice(offsets), sequences=sequences, columns=columns)
         drop = Dropout(0.5, 1, 2)
         context, cache = functions["attention_forward"](x, 2, None, drop, wrong, version=version)
         gradient = functions["attention_backward"](dcontext, cache, version=version)

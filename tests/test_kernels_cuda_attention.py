@@ -17,6 +17,7 @@ from cuda_support import (
     sample,
 )
 
+from albert_np.functions.dropout import Dropout
 from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.arrays import rounded_to_tf32
@@ -313,6 +314,14 @@ def test_bad_input():
             forward(tokens, 2, packed=packed._replace(offsets=np.array(offsets)))
     with pytest.raises(ValueError, match=r"packed.offsets has shape \(2,\); expected \(3,\)"):
         forward(tokens, 2, packed=packed._replace(offsets=np.array([0, 6])))
+    drop = Dropout(0.5, 1, 2)
+    for name, place in (
+        ("sequences", packed.sequences[:5]),
+        ("columns", packed.columns.astype(np.int32)),
+    ):
+        message = rf"packed.{name} has .*; expected \(6,\) and int64"
+        with pytest.raises(ValueError, match=message):
+            forward(tokens, 2, None, drop, packed._replace(**{name: place}))
     with pytest.raises(ValueError, match="60000 columns and head size 130 needs 240000 bytes"):
         forward(np.zeros((1, 60000, 390), np.float32), 1)
 

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from albert_np.functions.dropout import Dropout, keep_mask
+from albert_np.functions.packing import packed_batch
 from albert_np.kernels import cuda
 from albert_np.kernels.cuda.host import HostExecutor
 
@@ -208,6 +209,9 @@ def test_bad_input():
         forward(x, h, x, h, h.astype(np.float16), 1e-5)
     with pytest.raises(ValueError, match="version 2 of the kernel does not fit; these do: 1"):
         forward(x[..., :7], h[:7], x[..., :7], h[:7], h[:7], 1e-5, version=2)
+    drop = Dropout(0.5, 1, 2, packed_batch(np.ones((1, 2), bool)))
+    with pytest.raises(ValueError, match=r"packed.sequences has shape \(2,\) .*; expected \(3,\)"):
+        forward(x[0], h, x[0], h, h, 1e-5, drop)
 
 
 def test_bad_slots():

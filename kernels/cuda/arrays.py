@@ -145,20 +145,38 @@ def rounded_to_tf32(x):
     return np.where(np.isnan(x), x, nearest.view(np.float32))
 
 
-def dropout_struct(executor, dropout, shape):
-    """`Dropout` of philox.cuh, of an array of shape (…, columns)."""
+def dropout_struct(executor, dropout, shape, tokens):
+    """`Dropout` of philox.cuh, of an array of shape (…, columns); or of so many packed tokens."""
     if dropout is None:
         return Struct(DROPOUT, (None, None, 0, 1.0, 0, 0, 1, 0))
     sequences, columns = None, None
-    tokens = shape[1] if len(shape) == 3 else 1
+    rows = shape[1] if len(shape) == 3 else 1
     if dropout.packed is not None:
-        places = dropout.packed.sequences, dropout.packed.columns
-        sequences, columns = map(executor.uploaded, places)
+        sequences, columns = (
+            checked_places(executor, f"packed.{name}", getattr(dropout.packed, name), tokens)
+            for name in ("sequences", "columns")
+        )
     scale, threshold = dropout_numbers(dropout)
     return Struct(
         DROPOUT,
-        (sequences, columns, dropout.seed, scale, threshold, dropout.site, max(tokens, 1), 1),
+        (sequences, columns, dropout.seed, scale, threshold, dropout.site, max(rows, 1), 1),
     )
+
+
+def checked_places(executor, name, places, tokens):
+    """One of a packed batch's numbers for each token, on the device.
+
+    Raises
+    ------
+    ValueError
+        If they are not as many, or not int64.
+    """
+    if tuple(places.shape) != (tokens,) or places.dtype != np.int64:
+        raise ValueError(
+            f"{name} has shape {tuple(places.shape)} and dtype {places.dtype}; "
+            f"expected ({tokens},) and int64"
+        )
+    return executor.uploaded(places)
 
 
 def dropout_numbers(dropout: Dropout):

@@ -108,9 +108,8 @@ def attention_forward(
     scale = 1 / math.sqrt(head_size)
     sizes = tokens, longest, num_attention_heads, head_size
     batch = Struct(BATCH, (offsets, mask, scale, refused, *sizes))
-    drop = dropout_struct(
-        executor, dropout and dropout._replace(packed=packed), (sequences, longest, longest)
-    )
+    dropout = dropout and dropout._replace(packed=packed)
+    drop = dropout_struct(executor, dropout, (sequences, longest, longest), tokens)
 
     context = executor.empty((*shape[:-1], columns // 3), query_key_value.dtype)
     log_sum_exp = executor.empty((num_attention_heads, tokens), wide(query_key_value.dtype))

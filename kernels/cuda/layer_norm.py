@@ -121,7 +121,7 @@ def _forward(executor, x, bias, residual, weight, shift, eps, dropout, total, ve
         np.int32(problem.rows),
         np.int32(columns),
         np.float64(eps),
-        dropout_struct(executor, dropout, x.shape),
+        dropout_struct(executor, dropout, x.shape, problem.rows),
     )
     return y, *statistics
 
@@ -216,7 +216,7 @@ def _backward(executor, dy, cache, dropout, into, sums, version):
         np.int32(problem.rows),
         np.int32(columns),
         np.int32(plan.rows_a_block),
-        dropout_struct(executor, dropout, shape),
+        dropout_struct(executor, dropout, shape, problem.rows),
     )
     sums = finish_sums(executor, FILE, problem, partial, plan.parts, into, sums)
     return dtotal, dtotal if dx is None else dx, sums
