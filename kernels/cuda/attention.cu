@@ -557,7 +557,8 @@ attention_backward_key_2(const T* dcontext, const T* query_key_value, const wide
 // different banks. Exponentials are powers of 2, which the GPU has an instruction for; scores and L are
 // scaled to suit.
 //
-// Limit: the tensor cores, as far as the exponentials beside them allow, one a score for 4 D operations.
+// Limit: the tensor cores and the issue of instructions, each about as long at D = 64; exponentials,
+// one a score for 4 D operations, take less.
 // With dropout it is Philox beside it: four words, some 100 operations, serve four scores.
 //
 // With T = float, what is multiplied is rounded to tf32 first, 11 significant bits, so that it is for
@@ -1146,10 +1147,10 @@ attention_backward_key_3(const T* dcontext, const T* query_key_value, const floa
 // go from one product to the next in registers, as in version 3.
 //
 // Operations: 4 S² D a head. Bytes: 4 S D numbers, of which keys and values are read S/192 times, or
-// S/128 with wide heads, mostly from the cache. Limit: an exponential a score for 4 D operations. A multiprocessor does 16
-// of them and 4096 operations on its tensor cores a clock, so that at D = 64 both take equally long,
-// and at D = 128 the tensor cores twice as long: neither is idle only if one warpgroup multiplies while
-// another is at its softmax.
+// S/128 with wide heads, mostly from the cache. Limit: an exponential a score for 4 D operations. A
+// multiprocessor does 16 of them and 4096 operations on its tensor cores a clock, so that at D = 64
+// both take equally long, and at D = 128 the tensor cores twice as long: neither is idle only if one
+// warpgroup multiplies while another is at its softmax.
 
 constexpr int PANEL = 64, PANEL_SIZE = PANEL * PANEL;
 constexpr int WARPGROUP = 4 * WARP_SIZE, STAGES = 2;
